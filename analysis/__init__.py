@@ -1,0 +1,1 @@
+"""What the trials mean: finalists, epochs, test figures, the report, the model that ships."""

@@ -1,0 +1,1 @@
+"""Where trials run and what they leave: Ray, the experiment folder, the ledger."""

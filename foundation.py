@@ -1,0 +1,102 @@
+"""What every room stands on: mistakes a user can act on, whole-or-nothing files, and seeds made from names.
+
+The rooms downstairs may not import one another, yet all of them refuse requests and write files. This module
+imports nothing but the standard library, so that `convscout --help` stays fast.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class RequestError(Exception):
+    """What was asked cannot be done; each problem says what was found, what is allowed, and the remedy.
+
+    The command line prints every problem and exits with code 2. Anything else that is raised is our fault, not
+    the user's.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Problems:
+    """Collects every mistake in a request, so that the user sees them all at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, problem: str) -> None:
+        """Note one mistake."""
+        self.found.append(problem)
+
+    def raise_if_any(self) -> None:
+        """Raise one `RequestError` with all mistakes noted so far, or do nothing when there are none."""
+        if self.found:
+            raise RequestError(*self.found)
+
+
+def unknown_word(kind: str, word: str, allowed: Iterable[str]) -> str:
+    """Return the sentence for a word that is not among the allowed ones, with the closest valid one first."""
+    options = sorted(allowed)
+    close = difflib.get_close_matches(word.lower(), options, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{kind} {word!r} is not known: {hint}allowed are {', '.join(options)}"
+
+
+def seed_from(*parts: object) -> int:
+    """Return a seed in 0..2**31-1 that depends on every part and on nothing else, in any process on any host."""
+    text = json.dumps([str(part) for part in parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary file path next to `path`; on a clean exit it is synced to disk and renamed into place.
+
+    A reader sees the old file or the new one, never a part; a crash leaves the old one.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `path`; on a clean exit it takes the place of whatever was at `path`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        for file in beside.iterdir():
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        try:
+            os.rename(beside, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            shutil.rmtree(path)
+            os.rename(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as readable JSON, whole or not at all; NaN and infinity are refused (ValueError)."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    with written_beside(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")

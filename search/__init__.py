@@ -1,0 +1,1 @@
+"""Which trials run: the spec, the methods, the rungs."""

@@ -1,0 +1,1 @@
+"""What one trial is: images, batches, models, training."""
