@@ -1,0 +1,181 @@
+"""What the rows of a ledger add up to: every trial, its epochs, its decisions and how it ended.
+
+`History.apply` folds one row in. It is used for the live run and for a replay alike, so the state after a crash
+is the state before it.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = dict[str, Any]
+
+# What a higher value of a metric means: +1 better, -1 worse.
+METRICS = {"val_accuracy": 1, "val_loss": -1, "val_balanced_accuracy": 1, "val_macro_f1": 1}
+
+
+@dataclass
+class TrialRecord:
+    """One trial as the ledger knows it: what was proposed, what each epoch gave, how it ended."""
+
+    trial: int
+    role: str
+    architecture: str
+    config: dict[str, Any]
+    seed: int
+    work: dict[str, Any]
+    proposed_seq: int
+    proposed_time: float
+    attempts: int = 0
+    epochs: list[Row] = field(default_factory=list)
+    decisions: list[Row] = field(default_factory=list)
+    checkpoint: Row | None = None
+    status: str | None = None
+    stop_reason: str | None = None
+    error: str | None = None
+    ended_time: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the trial still has to run, or runs."""
+        return self.status is None
+
+    @property
+    def rung(self) -> int:
+        """The highest rung reached, in epochs; a trial that needed no cutoff to end has reached the top one.
+
+        `completed` covers trials that ran all their epochs and those whose patience ran out: they converged, so
+        they are compared at full training.
+        """
+        if self.status == "completed":
+            return int(self.work["epochs"])
+        return max((row["epoch"] for row in self.decisions if row.get("rung")), default=0)
+
+    def best_epoch(self, metric: str) -> Row | None:
+        """Return the epoch row with the best finite value of `metric`, the earliest of equals; None before any."""
+        sign = METRICS[metric]
+        rows = [row for row in self.epochs if row.get(metric) is not None and math.isfinite(row[metric])]
+        return max(rows, key=lambda row: (sign * row[metric], -row["epoch"]), default=None)
+
+    def seconds(self) -> float:
+        """Return the seconds its epochs took, training and validation."""
+        return float(sum(row["seconds"] for row in self.epochs))
+
+
+def ranked(trials: Iterable[TrialRecord], metric: str) -> list[TrialRecord]:
+    """Return trials best first: by highest rung reached, then by their best value of `metric`.
+
+    Trials that failed come last (`diverged`, `out_of_memory`, `infeasible`, `data_error`, `lost`), and so do those
+    without a finished epoch.
+    """
+    sign = METRICS[metric]
+
+    def key(record: TrialRecord) -> tuple[bool, int, float, int]:
+        best = record.best_epoch(metric)
+        failed = record.status not in (None, "completed", "stopped")
+        return (
+            best is not None and not failed,
+            record.rung,
+            sign * best[metric] if best else 0.0,
+            -record.trial,
+        )
+
+    return sorted(trials, key=key, reverse=True)
+
+
+class History:
+    """The state of an experiment, folded from ledger rows one at a time."""
+
+    def __init__(self) -> None:
+        self.trials: dict[int, TrialRecord] = {}
+        self.last_seq = 0
+        self.incarnation = 0
+        self.experiment: Row | None = None
+        self.calibrated: Row | None = None
+        self.trials_wanted: int | None = None
+        self.rejected: list[Row] = []
+        self.chosen: Row | None = None
+        self.tests_opened: list[Row] = []
+        self.active_seconds = 0.0
+        self._last_time: float | None = None
+        self._fold: dict[str, Callable[[Row], None]] = {
+            "experiment": self._experiment,
+            "calibrated": self._calibrated,
+            "extended": self._extended,
+            "proposed": self._proposed,
+            "rejected": self.rejected.append,
+            "started": self._started,
+            "epoch": self._epoch,
+            "checkpoint": self._checkpoint,
+            "decision": self._decision,
+            "ended": self._ended,
+            "chosen": self._chosen,
+            "test_opened": self.tests_opened.append,
+        }
+
+    def apply(self, row: Row) -> None:
+        """Fold one row in; rows of events that change no state (`interrupted`, `resumed`) only count time."""
+        if row["incarnation"] == self.incarnation and self._last_time is not None:
+            self.active_seconds += max(0.0, row["time"] - self._last_time)
+        self._last_time = row["time"]
+        self.last_seq = row["seq"]
+        self.incarnation = max(self.incarnation, row["incarnation"])
+        if fold := self._fold.get(row["event"]):
+            fold(row)
+
+    def of_role(self, role: str) -> list[TrialRecord]:
+        """Return the trials of one role (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
+        return [record for record in self.trials.values() if record.role == role]
+
+    def next_trial(self) -> int:
+        """Return the number that the next proposed trial gets."""
+        return max(self.trials, default=-1) + 1
+
+    def accepts(self, trial: int, attempt: int, epoch: int) -> bool:
+        """Whether an epoch result is news: of the newest attempt of a live trial, and the next one in order."""
+        record = self.trials[trial]
+        return record.live and attempt == record.attempts and epoch == len(record.epochs) + 1
+
+    def _experiment(self, row: Row) -> None:
+        self.experiment = row
+        self.trials_wanted = row.get("trials")
+
+    def _calibrated(self, row: Row) -> None:
+        self.calibrated = row
+
+    def _extended(self, row: Row) -> None:
+        self.trials_wanted = row["trials"]
+
+    def _proposed(self, row: Row) -> None:
+        self.trials[row["trial"]] = TrialRecord(
+            trial=row["trial"],
+            role=row["role"],
+            architecture=row["architecture"],
+            config=row["config"],
+            seed=row["seed"],
+            work=row["work"],
+            proposed_seq=row["seq"],
+            proposed_time=row["time"],
+        )
+
+    def _started(self, row: Row) -> None:
+        self.trials[row["trial"]].attempts = row["attempt"]
+
+    def _epoch(self, row: Row) -> None:
+        if self.accepts(row["trial"], row["attempt"], row["epoch"]):
+            self.trials[row["trial"]].epochs.append(row)
+
+    def _checkpoint(self, row: Row) -> None:
+        self.trials[row["trial"]].checkpoint = row
+
+    def _decision(self, row: Row) -> None:
+        self.trials[row["trial"]].decisions.append(row)
+
+    def _ended(self, row: Row) -> None:
+        record = self.trials[row["trial"]]
+        record.status, record.stop_reason = row["status"], row.get("stop_reason")
+        record.error, record.ended_time = row.get("error"), row["time"]
+
+    def _chosen(self, row: Row) -> None:
+        self.chosen = row

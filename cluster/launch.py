@@ -1,0 +1,281 @@
+"""Launch trials: the only `Tuner` in the project, and the only writer of trial rows in the ledger.
+
+`Dispatcher` holds the whole logic and knows no Ray: it hands work out, folds reports into the ledger, decides,
+and counts attempts. `launch` runs it under Ray Tune.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.history import History, Row, TrialRecord
+from cluster.ledger import Ledger
+from cluster.resources import Slot
+from cluster.storage import trial_folder
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One trial to run: what it is for, its configuration and seed, and what the trainable must do with them.
+
+    `work` holds `epochs` (how many at most) and whatever else the trainable reads; `rejected` the configurations
+    that were refused before this one, as fields of `rejected` rows; `details` goes into the `proposed` row.
+    """
+
+    role: str
+    architecture: str
+    config: dict[str, Any]
+    seed: int
+    work: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a trial goes on after an epoch, and the sentence that says why; kept when `rung` or when it stops.
+
+    `status` is what a stopped trial becomes: `stopped` (a cutoff, the time budget) or `completed` (converged).
+    """
+
+    stop: bool
+    sentence: str
+    rung: bool = False
+    status: str = "stopped"
+
+
+class Observer(Protocol):
+    """Sees every row after it has been written: the live table, TensorBoard."""
+
+    def observe(self, row: Row, history: History) -> None:
+        """Take note of one row; the history already holds it."""
+
+    def close(self) -> None:
+        """Finish: nothing more will be observed."""
+
+
+class Dispatcher:
+    """Hands out trials of one role, and turns what comes back into ledger rows.
+
+    `next_work(history)` proposes the next new trial, or None when none is wanted. `decide(history, record, row)`
+    judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        role: str,
+        next_work: Callable[[History], Proposal | None],
+        decide: Callable[[History, TrialRecord, Row], Decision | None],
+        observers: Iterable[Observer] = (),
+        budget_seconds: float | None = None,
+    ) -> None:
+        self.ledger, self.history = ledger, ledger.history
+        self.next_work, self.decide = next_work, decide
+        self.observers = list(observers)
+        self.running: dict[str, int] = {}  # Ray's trial id -> our trial
+        self.attempts: dict[str, int] = {}  # Ray's trial id -> our attempt
+        self.waiting = [record.trial for record in self.history.of_role(role) if record.live]
+        self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+        self.interrupted = False
+
+    def write(self, event: str, **fields: Any) -> Row:
+        """Append a row and show it to the observers."""
+        row = self.ledger.append(event, **fields)
+        for observer in self.observers:
+            observer.observe(row, self.history)
+        return row
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time budget is used up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def hand_out(self, key: str) -> dict[str, Any] | None:
+        """Return what the worker needs for the next trial, or None when there is nothing to hand out now."""
+        if self.interrupted:
+            return None
+        if self.waiting:
+            trial = self.waiting.pop(0)
+        elif self.out_of_time or (proposal := self.next_work(self.history)) is None:
+            return None
+        else:
+            trial = self._propose(proposal)
+        record = self.history.trials[trial]
+        self.running[key], self.attempts[key] = trial, record.attempts + 1
+        return {
+            "trial": trial,
+            "attempt": record.attempts + 1,
+            "architecture": record.architecture,
+            "seed": record.seed,
+            "config": record.config,
+            "work": record.work,
+            "start_from": record.checkpoint["path"] if record.checkpoint else None,
+        }
+
+    def report(self, key: str, report: dict[str, Any]) -> bool:
+        """Fold one report of a worker in; return whether the trial goes on."""
+        trial = self.running[key]
+        record = self.history.trials[trial]
+        if report["kind"] == "started":
+            fields = {name: value for name, value in report.items() if name not in ("kind", "epochs")}
+            self.write("started", trial=trial, **fields)
+            for epoch in report["epochs"]:  # what the checkpoint knew and the ledger had lost
+                self._epoch(record, report["attempt"], epoch)
+            return record.live and not self.interrupted
+        if report["kind"] == "failed":
+            self._end(record, report["status"], error=report["error"])
+            return False
+        if report["kind"] == "epoch":
+            self._epoch(record, report["attempt"], report["epoch"])
+            if checkpoint := report.get("checkpoint"):
+                self.write("checkpoint", trial=trial, attempt=report["attempt"], **checkpoint)
+        return record.live and not self.interrupted
+
+    def finished(self, key: str) -> None:
+        """Note that Ray has let go of a trial without an error."""
+        self.running.pop(key, None)
+
+    def lost(self, key: str, error: str) -> None:
+        """Note that a trial's process ended without an outcome: hand it out again, up to three attempts in all.
+
+        Running out of device memory is an outcome: the same configuration would run out again.
+        """
+        attempt, record = self.attempts.pop(key), self.history.trials[self.running.pop(key)]
+        if not record.live:
+            return
+        if record.attempts < attempt:  # it died before it could say that it had started
+            self.write("started", trial=record.trial, attempt=attempt, host=None, pid=None, start_from=None)
+        if "OutOfMemoryError" in error:
+            self._end(record, "out_of_memory", error=error)
+        elif attempt >= MAX_ATTEMPTS:
+            self._end(record, "lost", error=f"{attempt} attempts failed, the last one with: {error}")
+        else:
+            self.waiting.append(record.trial)
+
+    def _propose(self, proposal: Proposal) -> int:
+        trial = self.history.next_trial()
+        for rejected in proposal.rejected:
+            self.write("rejected", trial=trial, **rejected)
+        self.write(
+            "proposed",
+            trial=trial,
+            role=proposal.role,
+            architecture=proposal.architecture,
+            config=proposal.config,
+            seed=proposal.seed,
+            work=proposal.work,
+            seen=self.history.last_seq,
+            **proposal.details,
+        )
+        return trial
+
+    def _epoch(self, record: TrialRecord, attempt: int, epoch: dict[str, Any]) -> None:
+        if not self.history.accepts(record.trial, attempt, epoch["epoch"]):
+            return
+        row = self.write("epoch", trial=record.trial, attempt=attempt, **epoch)
+        decision = self.decide(self.history, record, row)
+        if self.out_of_time and not (decision and decision.stop) and len(record.epochs) < record.work["epochs"]:
+            decision = Decision(True, f"stopped at epoch {row['epoch']}: the time budget is used up")
+        if decision and (decision.stop or decision.rung):
+            verdict = "stop" if decision.stop else "continue"
+            fields = {"decision": verdict, "sentence": decision.sentence, "rung": decision.rung}
+            self.write("decision", trial=record.trial, epoch=row["epoch"], **fields)
+        if decision and decision.stop:
+            self._end(record, decision.status, stop_reason=decision.sentence)
+        elif len(record.epochs) >= record.work["epochs"]:
+            self._end(record, "completed", stop_reason=f"all {record.work['epochs']} epochs")
+
+    def _end(self, record: TrialRecord, status: str, stop_reason: str | None = None, error: str | None = None) -> None:
+        self.write("ended", trial=record.trial, status=status, stop_reason=stop_reason, error=error)
+        if not record.work.get("keep_checkpoint"):
+            shutil.rmtree(trial_folder(self.ledger.path.parent, record.trial) / "checkpoint", ignore_errors=True)
+
+
+@contextmanager
+def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the trials gently; a second one, 1 to 5 s after the first, at once.
+
+    The first writes `interrupted` and makes Tune return (it listens to SIGUSR1). Two signals within a second are
+    one: a terminal, or `ray job stop`, sends them to the whole process group.
+    """
+    first = 0.0
+
+    def on_signal(number: int, _: Any) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if dispatcher.interrupted and 1 < now - first < 5:
+            os._exit(130)
+        if not dispatcher.interrupted:
+            first, dispatcher.interrupted = now, True
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in signals}
+    usr1 = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, usr1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def launch(
+    trainable: type,
+    dispatcher: Dispatcher,
+    slot: Slot,
+    parameters: dict[str, Any],
+    max_concurrent: int | None = None,
+) -> bool:
+    """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
+
+    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Whatever Ray keeps
+    goes to a scratch folder that is deleted: the ledger is the only state.
+    """
+    from ray import tune
+
+    from cluster.tune_hooks import SchedulerHook, SearcherHook
+
+    scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
+    resources = {"cpu": slot.cpus, "gpu": slot.gpus}
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trainable, **parameters), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=SearcherHook(dispatcher),
+            scheduler=SchedulerHook(dispatcher),
+            num_samples=-1,
+            reuse_actors=True,
+            max_concurrent_trials=max_concurrent,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    try:
+        with gentle_stop(dispatcher):
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if dispatcher.interrupted:
+            dispatcher.write("interrupted")
+        for observer in dispatcher.observers:
+            observer.close()
+    return not dispatcher.interrupted

@@ -1,0 +1,132 @@
+"""The ledger: one JSON object a line, only ever appended, by one process under a lock.
+
+It is the only state of an experiment (`docs/decisions.md`, 1). Every row carries `seq`, `time` (seconds since
+1970), `incarnation` (which writer) and `event`; what each event holds is in the README's table of the files.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.history import History
+from foundation import RequestError
+
+LEDGER = "ledger.jsonl"
+LOCK = "ledger.lock"
+SYNC_SECONDS = 1.0
+SYNC_EVENTS = frozenset({"experiment", "ended", "chosen", "test_opened", "interrupted"})
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a ledger in order; a broken last line is ignored, since a crash may cut it.
+
+    Rows that an older writer managed to append after a newer one began are dropped. Raises `RequestError` with
+    the line number where anything else does not parse.
+    """
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    newest = 0
+    for number, line in enumerate(lines, start=1):
+        whole = number < len(lines)  # what follows the last newline was cut short
+        try:
+            row = json.loads(line) if whole else None
+        except ValueError:
+            row = None
+        if row is None:
+            if any(rest.strip() for rest in lines[number:]) or (whole and number < len(lines) - 1):
+                raise RequestError(
+                    f"{path}, line {number}: not a JSON row: {line[:80]!r}. The ledger is damaged there; "
+                    "restore the file from a copy, or cut it before that line to go on from what came earlier"
+                )
+            return
+        if row["incarnation"] >= newest:
+            newest = row["incarnation"]
+            yield row
+
+
+def read_history(folder: Path) -> History:
+    """Replay the ledger of an experiment folder without locking it; raises `RequestError` if there is none."""
+    path = folder / LEDGER
+    if not path.exists():
+        raise RequestError(f"{folder} holds no {LEDGER}: it is no experiment. `convscout runs` lists those there are")
+    history = History()
+    for row in read_rows(path):
+        history.apply(row)
+    return history
+
+
+class Ledger:
+    """An experiment's ledger, opened for writing: appends rows and keeps the `history` they add up to.
+
+    Opening takes an exclusive lock (flock; freed by the kernel when the holder dies) and raises `RequestError`
+    naming the holder when someone else has it. A row is written at once, so it survives SIGKILL; it is synced to
+    disk at most once a second, and always at the events that nothing may contradict later.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LEDGER
+        self._lock = _take_lock(folder)
+        self.history = History()
+        good = 0
+        if self.path.exists():
+            for row in read_rows(self.path):
+                self.history.apply(row)
+            good = self.path.read_bytes().rfind(b"\n") + 1
+        self.incarnation = self.history.incarnation + 1
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, good)  # a line cut by a crash must not swallow the next one
+        self._synced = 0.0
+
+    def append(self, event: str, **fields: Any) -> Row:
+        """Append one row, fold it into the history and return it; raises OSError when it cannot be written."""
+        row = {
+            "seq": self.history.last_seq + 1,
+            "time": round(time.time(), 3),
+            "incarnation": self.incarnation,
+            "event": event,
+            **fields,
+        }
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        if os.write(self._file, line) != len(line):
+            raise OSError(f"{self.path}: the row could not be written whole: is the disk full?")
+        now = time.monotonic()
+        if event in SYNC_EVENTS or now - self._synced >= SYNC_SECONDS:
+            os.fsync(self._file)
+            self._synced = now
+        self.history.apply(row)
+        return row
+
+    def close(self) -> None:
+        """Sync what was written and give the lock back."""
+        os.fsync(self._file)
+        os.close(self._file)
+        os.close(self._lock)
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _take_lock(folder: Path) -> int:
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise RequestError(
+            f"{folder} is in use by {holder}. Wait for it, or end it with `convscout stop {folder.name}`"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}".encode(), 0)
+    return descriptor

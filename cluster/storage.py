@@ -1,0 +1,70 @@
+"""The experiment folder: where it is, whether it can be written, and what experiments there are."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from cluster.ledger import LEDGER
+from foundation import RequestError, unknown_word, write_json
+
+SPEC = "experiment.json"
+TRIALS = "trials"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def experiment_folder(storage: str, name: str) -> Path:
+    """Return the absolute folder of an experiment, made if need be, and shown to be writable.
+
+    Raises `RequestError` when the name is no plain folder name, or the storage cannot be written: at once, before
+    anything expensive starts.
+    """
+    if "://" in storage:
+        raise RequestError(f"--storage {storage}: only folders are supported so far, not object stores")
+    if not NAME_PATTERN.fullmatch(name):
+        raise RequestError(
+            f"--name {name!r}: use letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
+        )
+    folder = Path(storage).expanduser().resolve() / name
+    marker = folder / f".write-test-{os.getpid()}"
+    try:
+        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+        marker.write_bytes(b"convscout")
+        if marker.read_bytes() != b"convscout":
+            raise OSError("what was written does not read back")
+        marker.unlink()
+    except OSError as error:
+        raise RequestError(
+            f"the storage {folder} cannot be written ({error.strerror or error}): give another folder with --storage"
+        ) from error
+    return folder
+
+
+def find_run(run: str, storage: str) -> Path:
+    """Return the folder of an experiment given by its name in `storage`, or by its path.
+
+    Raises `RequestError` naming the closest experiment there is.
+    """
+    for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
+        if (folder / LEDGER).exists():
+            return folder.resolve()
+    names = [folder.name for folder in list_runs(storage)]
+    if not names:
+        raise RequestError(f"experiment {run!r} is not known: {Path(storage).resolve()} holds no experiments")
+    raise RequestError(f"{unknown_word('experiment', run, names)} (in {Path(storage).resolve()})")
+
+
+def list_runs(storage: str) -> list[Path]:
+    """Return the folders of all experiments in `storage`, by name; none if it does not exist."""
+    root = Path(storage).expanduser()
+    return sorted(ledger.parent for ledger in root.glob(f"*/{LEDGER}"))
+
+
+def trial_folder(folder: Path, trial: int) -> Path:
+    """Return the folder of one trial, `trials/NNNN`."""
+    return folder / TRIALS / f"{trial:04d}"
+
+
+def write_spec(folder: Path, spec: dict[str, Any]) -> None:
+    """Write `experiment.json`: what was asked, with the versions and the command line."""
+    write_json(folder / SPEC, spec)
