@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from foundation import RequestError, unknown_word
-from spaces.domains import Choice, Integer, LogUniform, Uniform, Unless, When, active
+from spaces.domains import Choice, Integer, LogUniform, Uniform, Unless, When
 from spaces.knobs import Among, Anything, Between, Knob, WordOrFile
 from spaces.overrides import narrowed, read_space_file
 from spaces.space import Space, assembled, describe

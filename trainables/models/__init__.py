@@ -1,0 +1,142 @@
+"""The models: one file per architecture with `build`, whose keyword-only arguments are its hyperparameters."""
+
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foundation import RequestError, unknown_word
+from trainables.models._weights import published_path
+
+Build = Callable[..., nn.Module]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the built-in architectures, sorted: the modules of this folder."""
+    return tuple(sorted(each.name for each in pkgutil.iter_modules(__path__) if not each.name.startswith("_")))
+
+
+def load(architecture: str, source: str | None = None) -> Build:
+    """Return the `build` of a built-in architecture, or of a user's own file whose text is `source`.
+
+    RequestError for an unknown name, or for a text that fails or has no `build`.
+    """
+    if source is not None:
+        return _load_source(architecture, source)
+    if architecture not in names():
+        raise RequestError(unknown_word("architecture", architecture, names()))
+    build: Build = import_module(f"{__name__}.{architecture}").build
+    return build
+
+
+def _load_source(architecture: str, source: str) -> Build:
+    module = ModuleType(f"architecture_{architecture}")
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
+    try:
+        exec(compile(source, f"{architecture}.py", "exec"), module.__dict__)
+        build: Build = module.build
+    except Exception as error:
+        raise RequestError(
+            f"the architecture file {architecture}.py failed: {type(error).__name__}: {error}"
+        ) from error
+    return build
+
+
+def knobs(build: Build) -> tuple[str, ...]:
+    """Return the names of the hyperparameters that a model consumes: its keyword-only arguments."""
+    return tuple(each.name for each in _keyword_only(build))
+
+
+def weights_at_hand(architecture: str) -> Path | None:
+    """Return the published weights of a transfer model if they are in torchvision's hub cache; None otherwise.
+
+    Nothing is downloaded, and torchvision is not imported.
+    """
+    backbone = getattr(import_module(f"{__name__}.{architecture}"), "BACKBONE", None)
+    path = published_path(backbone.file) if backbone else None
+    return path if path and path.is_file() else None
+
+
+class Classifier(nn.Module):
+    """A model with its own normalisation: float images (N, channels, height, width) in 0..255 to logits (N, classes).
+
+    `mean` and `deviation` are per channel, in 0..255, and are saved with the weights. Where they are of three
+    channels and the images are grey, the grey becomes three equal channels.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        # Below one grey level a deviation is rounding; dividing by it would make noise loud.
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).clamp(min=1).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net((images - self.mean) / self.deviation)
+        return logits
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let the model change what trains in an epoch, counted from 0; call it before the epoch."""
+        begin = getattr(self.net, "begin_epoch", None)
+        if callable(begin):
+            begin(epoch)
+
+    def describe_trainable(self) -> str | None:
+        """Return a sentence on which layers train, for models where not all of them do."""
+        describe = getattr(self.net, "describe_trainable", None)
+        return describe() if callable(describe) else None
+
+
+def build_classifier(
+    architecture: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    knobs: Mapping[str, Any],
+    *,
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    source: str | None = None,
+    weights: bool = True,
+) -> Classifier:
+    """Return a new model, initialised from torch's random state.
+
+    `image_shape` is (channels, height, width); `mean` and `deviation` are those of the training split, per channel in
+    0..255, and are used unless the model has a `normalisation` of its own. With `weights` False no file of published
+    weights is read, for a model whose own saved weights come next. TypeError names knobs that are unknown or missing.
+    """
+    build = load(architecture, source)
+    arguments = _keyword_only(build)
+    known = {each.name for each in arguments}
+    needed = {each.name for each in arguments if each.default is inspect.Parameter.empty}
+    unknown, missing = sorted(set(knobs) - known), sorted(needed - set(knobs))
+    if unknown or missing:
+        raise TypeError(
+            f"the knobs of {architecture} are {', '.join(sorted(known))}: "
+            f"unknown are {', '.join(unknown) or 'none'}, missing are {', '.join(missing) or 'none'}"
+        )
+    chosen = dict(knobs)
+    if not weights and "weights" in known:
+        chosen["weights"] = "none"
+    net = build(image_shape, classes, **chosen)
+    mean, deviation = getattr(net, "normalisation", (mean, deviation))
+    return Classifier(net, mean, deviation)
+
+
+def _keyword_only(build: Build) -> list[inspect.Parameter]:
+    parameters = inspect.signature(build).parameters.values()
+    return [each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, frozen ones included."""
+    return sum(parameter.numel() for parameter in model.parameters())
