@@ -1,0 +1,239 @@
+"""Fill a new cache folder: decode on all cores, split, count, measure, and write the manifest.
+
+Images are decoded into a scratch file, because how many are usable, whether all are grey, and so the split
+and the shape, are known only at the end; from there they are copied to where they belong. No more than a few
+hundred images are in memory at once.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation import Problems, write_json
+from trainables.decode import BadImage, decode, fit, probe_size
+from trainables.images import Item, Listing, Refused, check_classes
+from trainables.split import SPLIT_SEED, SPLITS, make_split
+
+# Images per task of a thread, and rows per copy.
+_CHUNK = 128
+
+_MOST_PAIRS = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What is remembered of one decoded image: its row in the scratch file, and figures of size and value."""
+
+    row: int
+    width: int
+    height: int
+    channels: int
+    sha256: bytes
+    mean: NDArray[np.float64]
+    mean_square: NDArray[np.float64]
+
+
+def default_image_size(listing: Listing, report: Callable[[int], None]) -> int:
+    """Return the median short side of the images, rounded to a multiple of 16, between 32 and 224 pixels."""
+
+    def short_side(row: int) -> int | None:
+        try:
+            return min(probe_size(listing.source.read(listing.items[row].path)))
+        except (BadImage, OSError):
+            return None  # decoding gives the reason
+
+    sides = [side for side in _on_all_cores(short_side, len(listing.items), report) if side is not None]
+    median = float(np.median(sides)) if sides else 0.0
+    return int(min(max(round(median / 16) * 16, 32), 224))
+
+
+def build(
+    folder: Path,
+    listing: Listing,
+    *,
+    size: int,
+    resize: str,
+    val_fraction: float,
+    test_fraction: float,
+    report: Callable[[int], None],
+) -> None:
+    """Write every file of a cache into `folder`, which must exist and be empty.
+
+    Raises `RequestError`, with the first ten refusals, when what can be decoded is not enough to train on.
+    """
+    scratch_path = folder / "scratch.npy"
+    shape = (len(listing.items), size, size, 3)
+    scratch = np.lib.format.open_memmap(scratch_path, "w+", np.uint8, shape)
+    decoded, refused = _decode_all(listing, scratch, resize, report)
+    items = [listing.items[image.row] for image in decoded]
+    refused = [*listing.refused, *refused]
+    _check_usable(listing, items, refused)
+    split = make_split(items, val_fraction=val_fraction, test_fraction=test_fraction)
+    channels = max(image.channels for image in decoded)
+    labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
+
+    learning = [index for index, name in enumerate(split) if name != "test"]
+    testing = [index for index, name in enumerate(split) if name == "test"]
+    for prefix, chosen in (("", learning), ("test_", testing)):
+        rows = [decoded[index].row for index in chosen]
+        _write_images(folder / f"{prefix}images.npy", scratch, rows, channels)
+        np.save(folder / f"{prefix}labels.npy", labels[chosen])
+        write_json(folder / f"{prefix}paths.json", [items[index].path for index in chosen])
+    np.save(folder / "split.npy", np.array([SPLITS.index(split[index]) for index in learning], np.uint8))
+    del scratch
+    scratch_path.unlink()
+
+    manifest = {
+        "data": listing.data,
+        "key": listing.key,
+        "classes": list(listing.classes),
+        "image_shape": [channels, size, size],
+        "resize": resize,
+        "split": {
+            "given": sorted({item.split for item in items if item.split}),
+            "by_group": any(item.group for item in items),
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "seed": SPLIT_SEED,
+        },
+        **_figures(decoded, items, split, listing.classes, channels),
+        "fingerprint": _fingerprint(decoded, labels, split, repr((listing.classes, channels, size))),
+        "refused": [{"path": refusal.path, "reason": refusal.reason} for refusal in refused],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def _figures(
+    decoded: Sequence[_Decoded],
+    items: Sequence[Item],
+    split: Sequence[str],
+    classes: Sequence[str],
+    channels: int,
+) -> dict[str, Any]:
+    """Return what the manifest says in numbers about the images that are used."""
+    train = [image for image, name in zip(decoded, split, strict=True) if name == "train"]
+    mean, deviation = _mean_and_deviation(train, channels)
+    found = Counter(zip(split, (item.label for item in items), strict=True))
+    return {
+        "n_images": len(items),
+        "counts": {name: {label: found[name, label] for label in classes} for name in SPLITS},
+        "sizes": {
+            "width": _least_median_most(image.width for image in decoded),
+            "height": _least_median_most(image.height for image in decoded),
+        },
+        "mean": mean,
+        "deviation": deviation,
+        "duplicates": _duplicates(decoded, items, split),
+    }
+
+
+def _decode_all(
+    listing: Listing, scratch: NDArray[np.uint8], resize: str, report: Callable[[int], None]
+) -> tuple[list[_Decoded], list[Refused]]:
+    def decode_row(row: int) -> _Decoded | Refused:
+        path = listing.items[row].path
+        try:
+            image = decode(listing.source.read(path))
+        except BadImage as error:
+            return Refused(path, str(error))
+        except OSError as error:
+            return Refused(path, f"cannot be read ({error.strerror or error})")
+        scratch[row] = fit(image, scratch.shape[1], resize)  # grey becomes three equal channels here
+        mean, deviation = (np.asarray(figure, np.float64)[:, 0] for figure in cv2.meanStdDev(scratch[row]))
+        sha256 = hashlib.sha256(scratch[row].data).digest()
+        height, width, channels = image.shape
+        return _Decoded(row, width, height, channels, sha256, mean, deviation**2 + mean**2)
+
+    results = list(_on_all_cores(decode_row, len(listing.items), report))
+    decoded = [result for result in results if isinstance(result, _Decoded)]
+    return decoded, [result for result in results if isinstance(result, Refused)]
+
+
+def _on_all_cores(task: Callable[[int], T], count: int, report: Callable[[int], None]) -> Iterator[T]:
+    """Yield `task` of 0..count-1 in order; threads suffice, because OpenCV works without the interpreter's lock."""
+
+    def chunk(start: int) -> list[T]:
+        return [task(row) for row in range(start, min(start + _CHUNK, count))]
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    done = 0
+    with ThreadPoolExecutor(cores) as pool:
+        for results in pool.map(chunk, range(0, count, _CHUNK)):
+            yield from results
+            done += len(results)
+            report(done)
+
+
+def _check_usable(listing: Listing, items: Sequence[Item], refused: Sequence[Refused]) -> None:
+    problems = Problems()
+    if items:
+        check_classes(f"what could be decoded of data {listing.data!r}", items, listing.classes, problems)
+    else:
+        problems.add(f"data {listing.data!r} holds no image that can be decoded")
+    if problems.found:
+        for refusal in refused[:10]:
+            problems.add(f"refused {refusal.path!r}: {refusal.reason}")
+        if len(refused) > 10:
+            problems.add(f"and {len(refused) - 10} more files were refused")
+    problems.raise_if_any()
+
+
+def _write_images(path: Path, scratch: NDArray[np.uint8], rows: Sequence[int], channels: int) -> None:
+    shape = (len(rows), *scratch.shape[1:3], channels)
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        images[start : start + len(chunk)] = scratch[chunk][..., :channels]
+    images.flush()
+
+
+def _mean_and_deviation(images: Sequence[_Decoded], channels: int) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel, in 0..255; a deviation of less than 1 counts as 1."""
+    mean = np.mean([image.mean for image in images], axis=0)
+    mean_square = np.mean([image.mean_square for image in images], axis=0)
+    deviation = np.sqrt(np.maximum(mean_square - mean**2, 1.0))
+    return mean[:channels].tolist(), deviation[:channels].tolist()
+
+
+def _fingerprint(
+    decoded: Sequence[_Decoded], labels: NDArray[np.int64], split: Sequence[str], classes_and_shape: str
+) -> str:
+    total = hashlib.sha256(classes_and_shape.encode())
+    for image, label, name in zip(decoded, labels, split, strict=True):
+        total.update(image.sha256 + f"{label} {name}".encode())
+    return total.hexdigest()
+
+
+def _least_median_most(values: Iterable[int]) -> dict[str, float]:
+    numbers = sorted(values)
+    return {"min": numbers[0], "median": float(np.median(numbers)), "max": numbers[-1]}
+
+
+def _duplicates(decoded: Sequence[_Decoded], items: Sequence[Item], split: Sequence[str]) -> dict[str, Any]:
+    """Count images whose pixels, as trained on, an earlier image has too: within train, and across splits."""
+    earlier: dict[bytes, dict[str, str]] = defaultdict(dict)
+    in_train = 0
+    pairs = []
+    for image, item, name in zip(decoded, items, split, strict=True):
+        seen = earlier[image.sha256]
+        in_train += name == "train" and "train" in seen
+        for other, other_path in seen.items():
+            if other != name:
+                pairs.append({"path": item.path, "split": name, "other_path": other_path, "other_split": other})
+                break
+        seen.setdefault(name, item.path)
+    return {"in_train": in_train, "across_splits": len(pairs), "pairs": pairs[:_MOST_PAIRS]}

@@ -1,0 +1,196 @@
+"""Decode once: every image of DATA as one uint8 array that all trials on a host map into memory.
+
+A cache is a folder `$CONVSCOUT_CACHE/<key>`, written beside and renamed, never changed afterwards:
+`images.npy` (N x height x width x channels), `labels.npy`, `split.npy` (0 train, 1 val) and `paths.json` of
+train and val; the same with `test_` for the test split, apart; and `manifest.json`, which says what it is. Search
+code has no path to the test files: only `open_test` opens them, and only `analysis/evaluate.py` calls it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation import Problems, RequestError, folder_written_beside, unknown_word
+from trainables.build import build, default_image_size
+from trainables.decode import POLICIES
+from trainables.images import list_images, open_source
+from trainables.sources import cache_root, digest
+from trainables.split import SPLITS
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """The training and validation images of one data set. Everything but the arrays is in `manifest`."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def data(self) -> str:
+        """Return DATA as it was given when the cache was made."""
+        return str(self.manifest["data"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names; a label is an index into them."""
+        return tuple(self.manifest["classes"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (channels, height, width); channels is 1 where all images are stored as grey, else 3 (RGB)."""
+        channels, height, width = self.manifest["image_shape"]
+        return channels, height, width
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Return the mean of each channel over the training split, in 0..255."""
+        return tuple(self.manifest["mean"])
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """Return the standard deviation of each channel over the training split, in 0..255, at least 1."""
+        return tuple(self.manifest["deviation"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over all pixels, labels and splits: two equal ones teach the same."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def resize(self) -> str:
+        """Return how images were made square: "squash" or "crop"."""
+        return str(self.manifest["resize"])
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of images as {split: {class: n}}, test included."""
+        return dict(self.manifest["counts"])
+
+    @property
+    def refused(self) -> list[dict[str, str]]:
+        """Return the files that are not used, as {path, reason}."""
+        return list(self.manifest["refused"])
+
+    def arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images (N, height, width, channels), mapped read-only, and labels (N,); train and val together."""
+        return np.load(self.folder / "images.npy", mmap_mode="r"), np.load(self.folder / "labels.npy")
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Return the rows of `arrays()` that belong to `split`, "train" or "val", ascending."""
+        if split not in SPLITS[:2]:
+            raise ValueError(unknown_word("split", split, SPLITS[:2]))
+        return np.flatnonzero(self._split == SPLITS.index(split))
+
+    def paths(self) -> list[str]:
+        """Return the path of each row of `arrays()`, relative to DATA."""
+        return [str(path) for path in json.loads((self.folder / "paths.json").read_text("utf-8"))]
+
+    @cached_property
+    def _split(self) -> NDArray[np.uint8]:
+        split: NDArray[np.uint8] = np.load(self.folder / "split.npy")
+        return split
+
+
+def prepare(
+    data: str,
+    *,
+    image_size: int | None = None,
+    resize: str = "squash",
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageCache:
+    """Return the cache of `data`, decoding it first where that has not been done with these options.
+
+    `image_size` is in pixels, 28 to 224; by default the median short side, rounded to a multiple of 16, between 32
+    and 224. `resize` is "squash" or "crop" (the centre square). The fractions, 0.01 to 0.5, are of the
+    images not yet given away, for a split that the data does not give itself: first test, then val. `on_progress`
+    is called from this thread with the steps done and the steps in all.
+
+    Raises `RequestError` for data that cannot be used, options out of range, or a cache that cannot be written.
+    """
+    _check_options(image_size, resize, val_fraction, test_fraction)
+    source = open_source(data)
+    options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction)]
+    folder = cache_root() / digest(source.key, options)[:32]
+    if (folder / "manifest.json").is_file():
+        return open_cache(folder)
+    listing = list_images(data, source)
+    total = len(listing.items) * (1 if image_size else 2)
+
+    def report(done: int) -> None:
+        if on_progress:
+            on_progress(done, total)
+
+    size = image_size or default_image_size(listing, report)
+    _check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
+    done_before = total - len(listing.items)
+    with folder_written_beside(folder) as beside:
+        build(
+            beside,
+            listing,
+            size=size,
+            resize=resize,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            report=lambda done: report(done_before + done),
+        )
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> ImageCache:
+    """Open a cache that `prepare` has made; raises `RequestError` where there is none."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"image cache {str(folder)!r} cannot be opened ({error}): prepare the data again") from error
+    return ImageCache(folder, manifest)
+
+
+def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
+    """Return the test split: images (N, height, width, channels), labels (N,) and paths. Only to be called once.
+
+    Search code must never call this: what has been looked at can no longer test (`tests/test_layers.py`).
+    """
+    images = np.load(folder / "test_images.npy", mmap_mode="r")
+    paths = json.loads((folder / "test_paths.json").read_text("utf-8"))
+    return images, np.load(folder / "test_labels.npy"), [str(path) for path in paths]
+
+
+def _check_options(image_size: int | None, resize: str, val_fraction: float, test_fraction: float) -> None:
+    problems = Problems()
+    if image_size is not None and not 28 <= image_size <= 224:
+        problems.add(f"image size {image_size} is out of range: allowed are 28 to 224 pixels")
+    if resize not in POLICIES:
+        problems.add(unknown_word("resize", resize, POLICIES))
+    for name, fraction in (("val fraction", val_fraction), ("test fraction", test_fraction)):
+        if not 0.01 <= fraction <= 0.5:
+            problems.add(f"{name} {fraction} is out of range: allowed are 0.01 to 0.5")
+    problems.raise_if_any()
+
+
+def _check_room(root: Path, needed_bytes: int) -> None:
+    """Raise `RequestError` unless `root` can be written and has room; a full disk kills whoever maps a file."""
+    remedy = "set CONVSCOUT_CACHE to a folder that can be written"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"cache folder {str(root)!r} cannot be made ({error.strerror}): {remedy}") from error
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise RequestError(f"cache folder {str(root)!r} cannot be written: {remedy}")
+    free_bytes = shutil.disk_usage(root).free
+    if free_bytes < needed_bytes:
+        raise RequestError(
+            f"cache folder {str(root)!r} has {free_bytes // 2**20} MB free, and the decoded images need "
+            f"{needed_bytes // 2**20} MB: {remedy} and has the room, or ask for a smaller image size"
+        )

@@ -1,0 +1,123 @@
+"""One image file's bytes -> a uint8 array, and that array -> a square of the size that is trained on.
+
+The same two functions serve the cache and the prediction of new files, so that both see the same pixels.
+Only OpenCV decodes. It is asked for the image unchanged: its other modes clip, drop alpha or turn grey to colour.
+"""
+
+import struct
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.formats import (
+    BadImage,
+    check_whole,
+    has_grey_and_alpha,
+    probe_size,
+    recognise,
+    tiff_tag,
+    without_colour_profile,
+)
+
+__all__ = ["POLICIES", "BadImage", "decode", "fit", "probe_size"]
+
+POLICIES = ("squash", "crop")
+
+# What is wrong with a file is in the BadImage; OpenCV would say it on standard error as well.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_ORIENTATION_TAG = 0x0112
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode one image file: (height, width, 1) when it is stored as grey, else (height, width, 3) in RGB.
+
+    EXIF orientation is applied, 16 bits a channel are scaled (not clipped), floats in 0..1 are scaled, alpha is
+    laid over white, and of an animation or several pages the first is taken. Content decides the format, not
+    the name. Raises `BadImage` with the reason for what is damaged, cut short, no image, or over 2**28 pixels.
+    """
+    probe_size(data)
+    check_whole(data)
+    damaged = f"damaged {recognise(data).name}: it cannot be decoded"
+    encoded = np.frombuffer(without_colour_profile(data), np.uint8)
+    try:
+        pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise BadImage(damaged) from error
+    if pixels is None:
+        raise BadImage(damaged)
+    image = _rgb_or_grey(_to_uint8(pixels))
+    if has_grey_and_alpha(data):
+        image = image[:, :, :1]
+    for kind, block in zip(kinds, blocks, strict=True):
+        if kind == cv2.IMAGE_METADATA_EXIF:
+            image = _upright(image, _orientation(np.asarray(block).tobytes()))
+    return np.ascontiguousarray(image)
+
+
+def fit(image: NDArray[np.uint8], size: int, policy: str) -> NDArray[np.uint8]:
+    """Return `image` (height, width, channels) as (size, size, channels).
+
+    `policy` is "squash" (both sides are scaled, the aspect ratio changes) or "crop" (the centre square is
+    scaled). A side that shrinks is averaged (INTER_AREA), one that grows is interpolated (INTER_LINEAR).
+    """
+    height, width, channels = image.shape
+    if policy == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = np.ascontiguousarray(image[top : top + side, left : left + side])
+        height = width = side
+    # In two steps, because INTER_AREA falls back to a plain interpolation as soon as one side grows.
+    shrunk = (min(width, size), min(height, size))
+    pixels: cv2.typing.MatLike = image
+    if shrunk != (width, height):
+        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (size, size):
+        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(pixels, np.uint8).reshape(size, size, channels)
+
+
+def _to_uint8(pixels: cv2.typing.MatLike) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, np.uint8)
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype.kind == "f":
+        # Written so that NaN fails it too.
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise BadImage(f"float image with values {pixels.min():g} to {pixels.max():g}: 0 to 1 are read")
+        return np.rint(pixels * 255).astype(np.uint8)
+    raise BadImage(f"image of {pixels.dtype} values: 8-bit, 16-bit and float in 0 to 1 are read")
+
+
+def _rgb_or_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return grey (H, W) as (H, W, 1), BGR as RGB, and BGR with alpha as RGB over white."""
+    if pixels.ndim == 2:
+        return pixels[:, :, np.newaxis]
+    if pixels.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    if pixels.shape[2] != 4:
+        raise BadImage(f"image with {pixels.shape[2]} channels: 1, 3 and 4 are read")
+    colour = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB).astype(np.uint16)
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation 1..8 of an EXIF block; a damaged block means 1, as viewers read it."""
+    try:
+        return tiff_tag(exif.removeprefix(b"Exif\0\0"), _ORIENTATION_TAG) or 1
+    except struct.error:
+        return 1
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation: 5 to 8 are transposed, the rest is a mirror along either axis."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image

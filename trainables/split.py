@@ -1,0 +1,81 @@
+"""Which images train, which validate, which test: made once, for every search on the data.
+
+Given splits are kept. What is missing is held out of the training images, class by class, so that every class has
+at least one image in each split; or by whole groups, where there are groups.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation import RequestError, seed_from
+from trainables.table import Item
+
+SPLITS = ("train", "val", "test")
+
+# Fixed: another seed would be another data set, and what was learned on the two could not be compared.
+SPLIT_SEED = 0
+
+
+def make_split(items: Sequence[Item], *, val_fraction: float, test_fraction: float) -> list[str]:
+    """Return "train", "val" or "test" for each item.
+
+    Test, unless given, is `test_fraction` of the items that are not given to another split; val, unless given, is
+    `val_fraction` of what remains. Each class must have an image for each split that is made and one to train
+    (`images.check_classes`). Raises `RequestError` when the groups leave a class out of a split.
+    """
+    split = np.array([item.split or "train" for item in items], dtype=object)
+    labels = np.array([item.label for item in items])
+    groups = np.array([item.group or "" for item in items])
+    hold_out: Callable[..., NDArray[np.int64]] = _by_group if any(groups) else _by_class
+    given = {item.split for item in items}
+    for name, fraction in (("test", test_fraction), ("val", val_fraction)):
+        if name not in given:
+            rows = np.flatnonzero(split == "train")
+            # A class must keep an image for each split that comes after this one, training included.
+            leave = 2 if name == "test" and "val" not in given else 1
+            split[rows[hold_out(labels[rows], groups[rows], fraction, leave, name)]] = name
+    return [str(name) for name in split]
+
+
+def _by_class(
+    labels: NDArray[np.str_], groups: NDArray[np.str_], fraction: float, leave: int, name: str
+) -> NDArray[np.int64]:
+    """Return the rows held out: `fraction` of each class, rounded, at least 1, with at least `leave` left.
+
+    scikit-learn's stratified splitters promise only the overall number: of a class of 3 they hold out none.
+    """
+    held_out = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(1, round(fraction * len(rows))), len(rows) - leave)
+        random = np.random.default_rng(seed_from(SPLIT_SEED, name, label))
+        held_out.append(random.permutation(rows)[:count])
+    return np.concatenate(held_out)
+
+
+def _by_group(
+    labels: NDArray[np.str_], groups: NDArray[np.str_], fraction: float, leave: int, name: str
+) -> NDArray[np.int64]:
+    """Return the rows of one fold of scikit-learn's StratifiedGroupKFold, the one nearest to `fraction`.
+
+    Folds that hold, or leave, too little of a class are passed over.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    classes, per_class = np.unique(labels, return_counts=True)
+    folds = min(round(1 / fraction), int(per_class.min()), len(np.unique(groups)))
+    suitable = []
+    if folds > 1:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=SPLIT_SEED)
+        for kept, held_out in splitter.split(labels, labels, groups):
+            kept_groups = [len(np.unique(groups[kept][labels[kept] == label])) for label in classes]
+            if min(kept_groups) >= leave and len(np.unique(labels[held_out])) == len(classes):
+                suitable.append(np.asarray(held_out, np.int64))
+    if not suitable:
+        raise RequestError(
+            f"no {name} split can be made of the groups: found {len(np.unique(groups))} groups, and no choice of "
+            f"whole groups has every class on both sides; give a split column, or more groups of each class"
+        )
+    return min(suitable, key=lambda rows: abs(len(rows) - fraction * len(labels)))
