@@ -1,0 +1,116 @@
+"""The numbers of a figure -> what plotly.js draws: plain dictionaries, in colours that suit light and dark pages."""
+
+import html
+from typing import Any
+
+from analysis.page import HeatMap, Line, Plot
+
+# Readable on white and on black, and apart for the colour-blind (after Okabe and Ito, 2008).
+COLOURS = ("#0b84d8", "#e08a00", "#12a17a", "#d1567f", "#8a6fd1", "#b5651d", "#5aa0c8", "#8c8c3a", "#7a7a7a", "#c23b22")
+NAMED = {"training": "#e08a00", "validation": "#0b84d8", "mean": "#0b84d8", "chance": "#8a8a8a"}
+
+# Cells of a confusion matrix hold their counts up to this many classes; beyond, pointing at a cell shows its count.
+COUNTED_CLASSES = 20
+
+
+def draw(figure: Plot | HeatMap) -> dict[str, Any]:
+    """Return `{data, layout, width_px, square}` for plotly.js; `width_px` is the least width that keeps it legible.
+
+    Names from outside are escaped, because plotly reads its texts as HTML.
+    """
+    return _heat_map(figure) if isinstance(figure, HeatMap) else _plot(figure)
+
+
+def templates() -> dict[str, dict[str, Any]]:
+    """Return the plotly templates `light` and `dark`: text, grid and the colours of a heat map, on no background."""
+    return {
+        "light": _template(text="#1c2430", grid="#e3e6ea", low="#f4f6f8", high="#08519c"),
+        "dark": _template(text="#e4e7eb", grid="#333a44", low="#1d232b", high="#7cc4ff"),
+    }
+
+
+def _template(*, text: str, grid: str, low: str, high: str) -> dict[str, Any]:
+    axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "ticks": "", "automargin": True}
+    return {
+        "layout": {
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"color": text, "family": "system-ui, sans-serif", "size": 13},
+            "xaxis": axis,
+            "yaxis": axis,
+        },
+        "data": {"heatmap": [{"colorscale": [[0.0, low], [1.0, high]]}]},
+    }
+
+
+def _plot(figure: Plot) -> dict[str, Any]:
+    groups = list(dict.fromkeys(line.group for line in figure.lines if line.group not in NAMED))
+    colours = NAMED | {group: COLOURS[(number + 1) % len(COLOURS)] for number, group in enumerate(groups)}
+    yaxis: dict[str, Any] = {"title": {"text": figure.y_title}}
+    if figure.y_range:
+        yaxis["range"] = list(figure.y_range)
+    layout: dict[str, Any] = {
+        "title": {"text": html.escape(figure.title), "font": {"size": 14}, "x": 0, "xref": "container"},
+        "xaxis": {"title": {"text": figure.x_title}},
+        "yaxis": yaxis,
+        "margin": {"l": 50, "r": 12, "t": 40 if figure.title else 12, "b": 40},
+        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+        "hovermode": "closest" if figure.square else "x unified",
+        "height": 560 if figure.square else 360,
+    }
+    if figure.mark is not None:
+        line = {"type": "line", "x0": figure.mark, "x1": figure.mark, "y0": 0, "y1": 1, "yref": "paper"}
+        layout["shapes"] = [line | {"line": {"color": "#8a8a8a", "dash": "dot", "width": 1.5}}]
+        place = {"x": figure.mark, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        layout["annotations"] = [place | {"text": html.escape(figure.mark_text), "font": {"size": 12}}]
+    return {"data": [_line(line, colours[line.group]) for line in figure.lines], "layout": layout, "width_px": 0}
+
+
+def _line(line: Line, colour: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(line.x) > 1 else "markers",
+        "name": html.escape(line.name),
+        "legendgroup": line.group,
+        "showlegend": not line.faint,
+        "hoverinfo": "skip" if line.faint else "all",
+        "x": list(line.x),
+        "y": list(line.y),
+        "opacity": 0.35 if line.faint else 1.0,
+        "line": {"color": colour, "width": 1 if line.faint else 2.5},
+    }
+
+
+def _heat_map(figure: HeatMap) -> dict[str, Any]:
+    n = len(figure.names)
+    names = [html.escape(name) for name in figure.names]
+    cell_px = max(14, min(44, 760 // n))
+    shares = figure.shares
+    trace = {
+        "type": "heatmap",
+        "z": [list(row) for row in shares],
+        "zmin": 0.0,
+        "zmax": 1.0,
+        "xgap": 1,
+        "ygap": 1,
+        "text": [[str(count) if count else "" for count in row] for row in figure.counts],
+        "texttemplate": "%{text}" if n <= COUNTED_CLASSES else "",
+        "hovertext": [
+            [
+                f"{names[true]} taken for {names[predicted]}: {count:,} ({100 * shares[true][predicted]:.1f} %)"
+                for predicted, count in enumerate(row)
+            ]
+            for true, row in enumerate(figure.counts)
+        ],
+        "hoverinfo": "text",
+        "colorbar": {"title": {"text": "share of row"}, "thickness": 12, "tickformat": ".0%", "outlinewidth": 0},
+    }
+    ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
+    layout = {
+        "xaxis": ticks | {"title": {"text": "predicted class"}, "showgrid": False, "constrain": "domain"},
+        "yaxis": ticks
+        | {"title": {"text": "true class"}, "showgrid": False, "autorange": "reversed", "scaleanchor": "x"},
+        "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
+        "height": n * cell_px + 140,
+    }
+    return {"data": [trace], "layout": layout, "width_px": n * cell_px + 220 if n > 12 else 0}

@@ -1,0 +1,113 @@
+"""What a set of predictions is worth, and what several seeds of it say; scikit-learn and SciPy do the arithmetic.
+
+Both are imported inside the functions, so that reading a finished analysis does not wait for them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# More points than this on a ROC curve cannot be told apart on a screen.
+ROC_POINTS = 101
+
+
+def classification_metrics(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what one model's predictions are worth, as a dictionary that JSON can hold.
+
+    `probabilities` is (images, classes) with rows that add up to 1, `labels` (images,) holds class numbers.
+
+    Keys: `n_images`, `accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1` (means over classes, each class
+    counting the same), `log_loss` (natural logarithm), `auc` (mean over the classes that have one), `top5_accuracy`
+    (only with more than 5 classes), `confusion` (rows: true class, columns: predicted), `per_class` (a list of
+    `class, precision, recall, f1, support, predicted`) and `roc` (a list of `class, fpr, tpr, auc`, one against the
+    rest, 101 points at most).
+
+    A class that was never predicted has precision 0; `never_predicted` counts those. A class without an image
+    among `labels` is left out of the means (its figures are 0 over a support of 0); `absent` counts those, and
+    their ROC has no points and `auc` None. Raises ValueError for shapes that do not fit together.
+    """
+    from sklearn import metrics
+
+    n_classes = len(classes)
+    if probabilities.shape != (len(labels), n_classes) or not len(labels):
+        raise ValueError(f"probabilities are {probabilities.shape} for {len(labels)} labels and {n_classes} classes")
+    numbers = np.arange(n_classes)
+    predicted = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels, predicted, labels=numbers)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=numbers, average=None, zero_division=0
+    )
+    present, ever = support > 0, confusion.sum(axis=0)
+    roc = [_roc(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)]
+    areas = [curve["auc"] for curve in roc if curve["auc"] is not None]
+    scores = {
+        "n_images": len(labels),
+        "accuracy": float((predicted == labels).mean()),
+        "balanced_accuracy": float(recall[present].mean()),
+        "precision": float(precision[present].mean()),
+        "recall": float(recall[present].mean()),
+        "f1": float(f1[present].mean()),
+        "log_loss": float(metrics.log_loss(labels, _normalised(probabilities), labels=numbers)),
+        "auc": float(np.mean(areas)) if areas else None,
+        "never_predicted": int((ever == 0).sum()),
+        "absent": int((~present).sum()),
+        "confusion": confusion.tolist(),
+        "per_class": [
+            {"class": name, "precision": p, "recall": r, "f1": f, "support": n, "predicted": times}
+            for name, p, r, f, n, times in zip(
+                classes, *(column.tolist() for column in (precision, recall, f1, support, ever)), strict=True
+            )
+        ],
+        "roc": roc,
+    }
+    if n_classes > 5:
+        scores["top5_accuracy"] = float(metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=numbers))
+    return scores
+
+
+def over_seeds(values: Sequence[float], *, proportion: bool = True) -> dict[str, float | int | None]:
+    """Return the mean of one figure over seeds and its 95 % interval, as `{mean, low, high, n}`.
+
+    The interval is Student's t with n - 1 degrees of freedom ("Student", 1908): it speaks of other seeds, not of
+    other test images. With one value `low` and `high` are None. A `proportion` keeps its interval inside 0..1.
+    Raises ValueError when there is no value.
+    """
+    if not len(values):
+        raise ValueError("a mean over seeds needs one value at least")
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return {"mean": mean, "low": None, "high": None, "n": 1}
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    reach = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    low, high = mean - reach, mean + reach
+    if proportion:
+        low, high = max(0.0, low), min(1.0, high)
+    return {"mean": mean, "low": low, "high": high, "n": n}
+
+
+def _normalised(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return rows that add up to 1 in float64: a float32 softmax misses it by more than scikit-learn accepts."""
+    rows = probabilities.astype(np.float64)
+    return np.asarray(rows / rows.sum(axis=1, keepdims=True))
+
+
+def _roc(name: str, positive: NDArray[np.bool_], score: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Return one class's ROC curve; without both a positive and a negative image there is none."""
+    from sklearn import metrics
+
+    if positive.all() or not positive.any():
+        return {"class": name, "fpr": [], "tpr": [], "auc": None}
+    fpr, tpr, _ = metrics.roc_curve(positive, score)
+    area = float(metrics.auc(fpr, tpr))
+    if len(fpr) > ROC_POINTS:
+        # Points evenly spread along the curve keep its steep part, which points spread over fpr would lose.
+        along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)))])
+        kept = np.unique(np.searchsorted(along, np.linspace(0.0, along[-1], ROC_POINTS)).clip(0, len(fpr) - 1))
+        fpr, tpr = fpr[kept], tpr[kept]
+    return {"class": name, "fpr": fpr.tolist(), "tpr": tpr.tolist(), "auc": area}

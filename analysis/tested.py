@@ -1,0 +1,132 @@
+"""The sections of the report that show what the test split said, about the contenders and the shipped model."""
+
+from typing import Any
+
+import numpy as np
+
+from analysis.page import Analysis, HeatMap, Line, NotYet, Plot, Section, Table
+from analysis.wording import count, decimal, interval, percent
+
+# Past this many curves a plot is a tangle; the worst classes are the ones to look at.
+ROC_CLASSES = 8
+CONFUSIONS = 10
+
+NOT_TESTED = "the test split has not been opened: `convscout analyze` opens it once, after the choice is written down"
+
+
+def figures_on_test(analysis: Analysis) -> Section | NotYet:
+    """What each contender reaches on the test split over its seeds, and the shipped model class by class."""
+    tested = [contender for contender in analysis.get("contenders") or [] if contender.get("test")]
+    if not tested:
+        return NotYet(NOT_TESTED)
+    names = (
+        ("accuracy", True),
+        ("precision", True),
+        ("recall", True),
+        ("f1", True),
+        ("auc", False),
+        ("log_loss", False),
+    )
+    rows = tuple(
+        (
+            name,
+            contender["name"],
+            percent(spread["mean"]) if share else decimal(spread["mean"]),
+            interval(spread, share=share),
+            str(spread["n"]),
+        )
+        for name, share in names
+        for contender in tested
+        if (spread := contender["test"].get(name))
+    )
+    images = count(tested[0]["test"]["n_images"], "test image")
+    sentences = [
+        f"On {images}; precision, recall, F1 and AUC are means over classes.",
+        "The intervals say what other seeds would give, not what other test images would.",
+    ]
+    tables = [Table("", ("figure", "contender", "mean", "95 % interval", "runs"), rows)]
+    if figures := shipped_figures(analysis):
+        sentences.append("The table by class is of the shipped model alone: 1 run.")
+        tables.append(_per_class(figures))
+    return Section(tuple(sentences), tables=tuple(tables))
+
+
+def confusion_matrix(analysis: Analysis) -> Section | NotYet:
+    """Which classes the shipped model takes for which: the whole matrix, and its largest errors as a list."""
+    figures = shipped_figures(analysis)
+    if not figures:
+        return NotYet(NOT_TESTED)
+    names, counts = tuple(analysis["experiment"]["classes"]), tuple(tuple(row) for row in figures["confusion"])
+    matrix = HeatMap("", names, counts)
+    errors = [
+        (n, true, predicted)
+        for true, row in enumerate(counts)
+        for predicted, n in enumerate(row)
+        if n and true != predicted
+    ]
+    errors.sort(key=lambda error: (-error[0], error[1:]))
+    rows = tuple(
+        (names[true], names[predicted], str(n), percent(matrix.shares[true][predicted]))
+        for n, true, predicted in errors[:CONFUSIONS]
+    )
+    wrong, total = sum(error[0] for error in errors), sum(map(sum, counts))
+    return Section(
+        (
+            f"The shipped model (1 run) is wrong on {wrong:,} of {count(total, 'test image')}.",
+            "Rows are the true classes; the colour is the share of a row, the numbers are images.",
+        ),
+        figures=(matrix,),
+        tables=(Table("Most frequent mistakes", ("true class", "predicted", "images", "of the class"), rows),)
+        if rows
+        else (),
+    )
+
+
+def roc_curves(analysis: Analysis) -> Section | NotYet:
+    """The shipped model's ROC curves, each class against the rest: the mean, and the classes with the lowest AUC."""
+    figures = shipped_figures(analysis)
+    if not figures:
+        return NotYet(NOT_TESTED)
+    curves = sorted((curve for curve in figures["roc"] if curve["auc"] is not None), key=lambda curve: curve["auc"])
+    if not curves:
+        return NotYet("a ROC curve needs test images of two classes at least")
+    grid = np.linspace(0.0, 1.0, 101)
+    mean = np.mean([np.interp(grid, curve["fpr"], curve["tpr"]) for curve in curves], axis=0)
+    mean[0] = 0.0
+    lines = [Line(f"mean, AUC {figures['auc']:.3f}", "mean", tuple(grid.tolist()), tuple(mean.tolist()))]
+    lines += [
+        Line(f"{curve['class']}, AUC {curve['auc']:.3f}", f"class {number}", tuple(curve["fpr"]), tuple(curve["tpr"]))
+        for number, curve in enumerate(curves[:ROC_CLASSES])
+    ]
+    lines.append(Line("chance", "chance", (0.0, 1.0), (0.0, 1.0), faint=True))
+    sentence = f"The shipped model (1 run), each class against the rest: mean AUC {figures['auc']:.3f}."
+    if len(curves) > ROC_CLASSES:
+        sentence += (
+            f" Drawn are the mean over all {len(curves)} classes and the {ROC_CLASSES} classes with the lowest AUC."
+        )
+    plot = Plot("", "false positive rate", "true positive rate", tuple(lines), y_range=(0.0, 1.0), square=True)
+    return Section((sentence,), figures=(plot,))
+
+
+def shipped_figures(analysis: Analysis) -> dict[str, Any] | None:
+    """Return the test figures of the model that ships, or None before there is one."""
+    name = (analysis.get("chosen") or {}).get("contender")
+    for contender in analysis.get("contenders") or []:
+        if contender["name"] == name:
+            figures: dict[str, Any] | None = contender.get("shipped_test")
+            return figures
+    return None
+
+
+def _per_class(figures: dict[str, Any]) -> Table:
+    areas = {curve["class"]: curve["auc"] for curve in figures["roc"]}
+    rows = tuple(
+        (
+            row["class"],
+            *(percent(row[name]) for name in ("precision", "recall", "f1")),
+            decimal(areas[row["class"]], 3),
+            f"{row['support']:,}",
+        )
+        for row in figures["per_class"]
+    )
+    return Table("By class", ("class", "precision", "recall", "f1", "auc", "test images"), rows)

@@ -1,0 +1,61 @@
+"""How numbers are said to people: one way of writing percentages, intervals, durations and knob values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MISSING = "–"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in 0..1 as "91.2 %"; a dash stands for None."""
+    return MISSING if share is None else f"{100 * share:.1f} %"
+
+
+def decimal(value: float | None, places: int = 4) -> str:
+    """Return a number with a fixed number of places; a dash stands for None."""
+    return MISSING if value is None else f"{value:.{places}f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 run", "3 runs", "1,000 images"; the noun is given in the singular."""
+    plural = noun if number == 1 else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {plural}"
+
+
+def interval(spread: Mapping[str, Any], *, share: bool = True) -> str:
+    """Return "90.1 to 92.3 %" for a `{mean, low, high, n}`; a dash where there is no interval."""
+    if spread["low"] is None:
+        return MISSING
+    if share:
+        return f"{100 * spread['low']:.1f} to {percent(spread['high'])}"
+    return f"{decimal(spread['low'])} to {decimal(spread['high'])}"
+
+
+def over_runs(spread: Mapping[str, Any]) -> str:
+    """Return a share with its interval and n: "91.2 % (3 runs, 95 % interval 90.1 to 92.3 %)", or "91.2 % (1 run)"."""
+    said = count(spread["n"], "run")
+    if spread["low"] is not None:
+        said += f", 95 % interval {interval(spread)}"
+    return f"{percent(spread['mean'])} ({said})"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as "45 s", "12 min" or "3 h 05 min"; a dash stands for None."""
+    if seconds is None:
+        return MISSING
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def knob(value: object) -> str:
+    """Return a hyperparameter's value: four significant digits for a float, a dash for a knob that is not active."""
+    if value is None:
+        return MISSING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def joined(parts: list[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
