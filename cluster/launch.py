@@ -137,8 +137,8 @@ class Dispatcher:
             self._end(record, report["status"], error=report["error"])
             return False
         if report["kind"] == "epoch":
-            self._epoch(record, report["attempt"], report["epoch"])
-            if checkpoint := report.get("checkpoint"):
+            self._epoch(record, report["attempt"], report["epoch"], report.get("failed"))
+            if record.live and (checkpoint := report.get("checkpoint")):
                 self.write("checkpoint", trial=trial, attempt=report["attempt"], **checkpoint)
         return record.live and not self.interrupted
 
@@ -180,10 +180,15 @@ class Dispatcher:
         )
         return trial
 
-    def _epoch(self, record: TrialRecord, attempt: int, epoch: dict[str, Any]) -> None:
+    def _epoch(
+        self, record: TrialRecord, attempt: int, epoch: dict[str, Any], failed: dict[str, str] | None = None
+    ) -> None:
         if not self.history.accepts(record.trial, attempt, epoch["epoch"]):
             return
         row = self.write("epoch", trial=record.trial, attempt=attempt, **epoch)
+        if failed:
+            self._end(record, failed["status"], error=failed["error"])
+            return
         decision = self.decide(self.history, record, row)
         if self.out_of_time and not (decision and decision.stop) and len(record.epochs) < record.work["epochs"]:
             decision = Decision(True, f"stopped at epoch {row['epoch']}: the time budget is used up")

@@ -1,0 +1,86 @@
+"""Rungs and stopping decisions: pure functions of the rows before them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cluster.history import METRICS, History, TrialRecord
+from cluster.launch import Decision
+
+Row = dict[str, Any]
+REDUCTION_FACTOR = 3
+
+
+def grace_period(epochs: int) -> int:
+    """Return the epochs every trial gets: a tenth of the training, one at least.
+
+    A grace of one epoch loses to random search where early epochs mislead.
+    """
+    return max(1, epochs // 10)
+
+
+def rungs(epochs: int, grace: int, factor: int = REDUCTION_FACTOR) -> list[int]:
+    """Return the epochs at which trials are compared, ascending: grace, grace x factor, ..., below `epochs`."""
+    levels = []
+    level = grace
+    while level < epochs:
+        levels.append(level)
+        level *= factor
+    return levels
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving (ASHA; Li et al., 2020), within one architecture.
+
+    A trial that reaches a rung goes on if its metric is at or above the (1 - 1/factor) quantile of those that
+    reached the rung before it; the first one always does. The same arrivals give the same decisions as Ray's
+    `ASHAScheduler`. An arrival without a finite value is stopped.
+    """
+
+    metric: str
+    epochs: int
+    factor: int = REDUCTION_FACTOR
+
+    def decide(self, history: History, record: TrialRecord, row: Row) -> Decision | None:
+        """Return the decision at a rung, or None between rungs and at the last epoch."""
+        epoch = row["epoch"]
+        if epoch not in rungs(self.epochs, grace_period(self.epochs), self.factor):
+            return None
+        value, before = row[self.metric], self._before(history, record, row)
+        if value is None:
+            return Decision(True, f"stopped at epoch {epoch}: {self.metric} is not a number", rung=True)
+        if not before:
+            return Decision(False, f"went on at epoch {epoch}: the first trial to get there", rung=True)
+        sign = METRICS[self.metric]
+        cutoff = sign * float(np.percentile([sign * other for other in before], (1 - 1 / self.factor) * 100))
+        stop = sign * value < sign * cutoff
+        among = f"the cutoff of {len(before)} trial{'s' * (len(before) > 1)} was {cutoff:.4g}"
+        verb = "stopped" if stop else "went on"
+        return Decision(stop, f"{verb} at epoch {epoch}: {self.metric} {value:.4g}, {among}", rung=True)
+
+    def _before(self, history: History, record: TrialRecord, row: Row) -> list[float]:
+        values = []
+        for other in history.of_role("search"):
+            if other.architecture != record.architecture or other.trial == record.trial:
+                continue
+            if len(other.epochs) >= row["epoch"]:
+                arrival = other.epochs[row["epoch"] - 1]
+                if arrival["seq"] < row["seq"] and arrival[self.metric] is not None:
+                    values.append(arrival[self.metric])
+        return values
+
+
+def out_of_patience(record: TrialRecord, row: Row, patience: int) -> Decision | None:
+    """Return the decision to end a trial whose validation loss has not fallen for `patience` epochs, or None."""
+    seen = [
+        (epoch["val_loss"], epoch["epoch"]) for epoch in record.epochs[: row["epoch"]] if epoch["val_loss"] is not None
+    ]
+    if not seen:
+        return None
+    lowest, at = min(seen)
+    if row["epoch"] - at < patience:
+        return None
+    sentence = f"patience: val_loss has not fallen for {patience} epochs, lowest {lowest:.4g} at epoch {at}"
+    return Decision(True, sentence, status="completed")

@@ -1,0 +1,139 @@
+"""The search methods: one function each, named as on the command line.
+
+A method is a way to propose configurations and whether trials are stopped early. A proposal is a pure function of
+its arguments: the same ones give the same configuration in any process, after any crash.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from foundation import seed_from
+from spaces import Space
+from spaces.domains import When, active
+from spaces.domains import grid as grid_values
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A configuration that was tried, and how it did: rank 0 is the best; failed and running trials rank last."""
+
+    config: Config
+    rank: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a method is asked: the next configuration of one architecture.
+
+    `index` counts the architecture's trials (0 is the baseline, which no method proposes), `draw` the
+    configurations that were refused for this trial. `observations` are the architecture's trials in the order they
+    were proposed, the baseline first.
+    """
+
+    space: Space
+    index: int
+    draw: int
+    seed: int
+    observations: Sequence[Observation] = ()
+
+    def rng(self) -> Random:
+        """Return the random numbers of this question, and of no other."""
+        return Random(self.seed_of_draw())
+
+    def seed_of_draw(self) -> int:
+        """Return the seed of this question."""
+        return seed_from(self.seed, self.space.architecture, self.index, self.draw)
+
+
+Propose = Callable[[Question], Config | None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to propose, and whether rungs stop trials early. `propose` returns None when it has nothing left."""
+
+    propose: Propose
+    stops_early: bool
+
+
+def random() -> Method:
+    """Draw every configuration independently (random search; Bergstra and Bengio, 2012)."""
+    return Method(_draw, stops_early=False)
+
+
+def grid() -> Method:
+    """Walk a grid: every option of a choice, three points of a range.
+
+    The order is shuffled by the seed, so that the first trials of a grid too large to finish are spread over it.
+    """
+    return Method(_grid_point, stops_early=False)
+
+
+def asha() -> Method:
+    """Draw at random, and stop the worse two thirds at each rung (Li et al., 2020)."""
+    return Method(_draw, stops_early=True)
+
+
+def tpe() -> Method:
+    """Draw where good configurations were dense before (tree-structured Parzen estimator; Bergstra et al., 2011)."""
+    return Method(_tpe, stops_early=False)
+
+
+def tpe_asha() -> Method:
+    """Propose by TPE, and stop the worse two thirds at each rung."""
+    return Method(_tpe, stops_early=True)
+
+
+METHODS: dict[str, Callable[[], Method]] = {method.__name__: method for method in (random, grid, asha, tpe, tpe_asha)}
+
+
+def _draw(question: Question) -> Config:
+    return question.space.draw(question.rng())
+
+
+def _tpe(question: Question) -> Config:
+    from search.tpe import suggest  # hyperopt takes seconds to import; the other methods do without it
+
+    return suggest(question)
+
+
+def grid_axes(space: Space) -> list[list[Config]]:
+    """Return the axes of the space's grid: a knob and all that hang on it share one axis."""
+    axes: dict[str, list[Config]] = {}
+    root: dict[str, str] = {}
+    for name, knob in space.knobs.items():  # parents come before what hangs on them
+        domain = knob.domain
+        if isinstance(domain, When):
+            root[name] = root[domain.knob]
+            axes[root[name]] = [
+                point | extra
+                for point in axes[root[name]]
+                for extra in ([{name: value} for value in grid_values(domain)] if active(domain, point) else [{}])
+            ]
+        else:
+            root[name] = name
+            axes[name] = [{name: value} for value in grid_values(domain)]
+    return list(axes.values())
+
+
+def _grid_point(question: Question) -> Config | None:
+    """Return the next point of the grid: each exactly once, by a stride that has no common divisor with its size."""
+    axes = grid_axes(question.space)
+    size = math.prod(len(axis) for axis in axes)
+    position = question.index - 1 + question.draw
+    if position >= size:
+        return None
+    stride = seed_from(question.seed, "stride") % size
+    while math.gcd(stride, size) != 1:
+        stride += 1
+    number = (seed_from(question.seed, "start") + position * stride) % size
+    point: Config = {}
+    for axis in axes:
+        number, digit = divmod(number, len(axis))
+        point |= axis[digit]
+    return {name: point[name] for name in question.space.knobs if name in point}

@@ -1,0 +1,134 @@
+"""What was asked: one frozen, checked, JSON-able request for a search."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from foundation import RequestError, unknown_word
+
+Metric = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
+MethodName = Literal["random", "grid", "asha", "tpe", "tpe_asha"]
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+# What may differ when an experiment goes on: where and for how long it runs, not what it is.
+OPERATIONAL = frozenset({"storage", "address", "time_budget", "max_concurrent", "trials", "name", "data"})
+
+
+def seconds_of(text: str | float | None) -> float | None:
+    """Return the seconds of a duration such as `90s`, `10m`, `1h30m` or a plain number of seconds."""
+    if text is None or isinstance(text, int | float):
+        return text
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    match = DURATION.fullmatch(text.strip().lower())
+    if not match or not any(match.groups()):
+        raise ValueError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+class SearchSpec(BaseModel):
+    """A request for a search; every field is an option of `convscout search` and a key of its `--config` file.
+
+    `trials` counts all trials together, dealt out evenly over the architectures; `epochs` is the most that one
+    trial runs; `patience` ends a trial whose validation loss has not fallen for so many epochs; `time_budget` is in
+    seconds, over all resumes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    arch: tuple[str, ...] = ()
+    method: MethodName = "tpe_asha"
+    trials: int = Field(20, ge=1, le=1_000_000)
+    epochs: int = Field(20, ge=1, le=100_000)
+    patience: int | None = Field(None, ge=1)
+    time_budget: Annotated[float | None, BeforeValidator(seconds_of)] = Field(None, gt=0)
+    metric: Metric = "val_accuracy"
+    seed: int = Field(0, ge=0, lt=2**31)
+    name: str
+    storage: str = "runs"
+    space: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    resize: Literal["squash", "crop"] = "squash"
+    val_fraction: float = Field(0.15, gt=0, lt=1)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    cpus_per_trial: int | None = Field(None, ge=1)
+    gpus_per_trial: float | None = Field(None, ge=0)
+    max_concurrent: int | None = Field(None, ge=1)
+    address: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _fractions_leave_training_images(self) -> "SearchSpec":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} leave nothing to train on"
+            )
+        return self
+
+
+def make_spec(options: dict[str, Any], config_file: str | None = None) -> SearchSpec:
+    """Return the checked request from command-line options over those of a YAML file.
+
+    Options that are None were not given. Raises `RequestError` with every mistake at once.
+    """
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    merged = (_read_config(config_file) if config_file else {}) | given
+    if isinstance(merged.get("arch"), str):
+        merged["arch"] = (merged["arch"],)
+    merged.setdefault("name", default_name(str(merged.get("data", ""))))
+    try:
+        return SearchSpec(**merged)
+    except ValidationError as error:
+        raise RequestError(*(_explained(problem, config_file) for problem in error.errors())) from None
+
+
+def default_name(data: str) -> str:
+    """Return the name an experiment gets from its data: the file's or folder's, without endings."""
+    stem = Path(data).name.split(".")[0] if Path(data).suffix else Path(data).name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
+
+
+def differences(old: dict[str, Any], new: SearchSpec) -> list[str]:
+    """Return a sentence for each thing that an experiment's recorded request and a new one disagree on."""
+    asked = new.model_dump(mode="json")
+    return [
+        f"{name}: the experiment has {old.get(name)!r}, now asked {asked[name]!r}"
+        for name in asked
+        if name not in OPERATIONAL and old.get(name) != asked[name]
+    ]
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RequestError(f"--config {path} cannot be read: {error}") from None
+    if not isinstance(loaded, dict):
+        raise RequestError(f"--config {path}: expected lines like `trials: 20`, found {type(loaded).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in loaded.items()}
+
+
+def _explained(problem: Any, config_file: str | None) -> str:
+    """Return one mistake as a sentence: where it is, what was found, what is allowed, the closest valid word."""
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    option = f"--{name.replace('_', '-')}"
+    match problem["type"]:
+        case "extra_forbidden":
+            options = [field.replace("_", "-") for field in SearchSpec.model_fields]
+            return f"{config_file or 'the request'}: {unknown_word('key', name.replace('_', '-'), options)}"
+        case "literal_error":
+            words = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            return unknown_word(option, str(problem["input"]), words)
+        case "missing":
+            return f"{option.removeprefix('--')} is missing"
+        case "value_error":
+            return f"{option + ': ' if name else ''}{problem['ctx']['error']}"
+    message = str(problem["msg"]).replace("Input should be", "it must be")
+    return f"{option} {problem['input']!r}: {message}"

@@ -1,0 +1,139 @@
+"""Batches: images that stay on the device as uint8, taken by index; augmentation as tensor functions on a batch."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.cache import ImageCache
+from trainables.recipe import Recipe
+
+DEVICE_MEMORY_SHARE = 0.3  # of a GPU's free memory; the rest is for the model, its gradients and activations
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What training reads: images N x H x W x C (uint8), N labels, and which of them are for what.
+
+    `mean` and `deviation` are those of the training split, per channel, in 0..255 units.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    n_classes: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def from_cache(cls, cache: ImageCache) -> "Dataset":
+        """Return the train and validation images of a cache, memory-mapped; the test split stays closed."""
+        images, labels = cache.arrays()
+        return cls(
+            images=images,
+            labels=labels,
+            train=cache.indices("train"),
+            val=cache.indices("val"),
+            n_classes=len(cache.classes),
+            mean=cache.mean,
+            deviation=cache.deviation,
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        _, height, width, channels = self.images.shape
+        return channels, height, width
+
+
+class Batches:
+    """The images of a data set on a device, or on the host when they do not fit; batches are index slices.
+
+    Images are kept N x H x W x C: seen as N x C x H x W that already is torch's channels-last order, so a batch
+    costs one gather and one conversion.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, channels_last: bool) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
+            images, labels = torch.from_numpy(dataset.images), torch.from_numpy(np.asarray(dataset.labels))
+        resident = device.type == "cpu" or images.nbytes <= _free_bytes(device) * DEVICE_MEMORY_SHARE
+        self.images = images.to(device) if resident else images
+        self.labels = labels.to(self.images.device)
+        self.device = device
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images (float, N x C x H x W, 0..255) and labels at some indices (on the host or the device)."""
+        indices = indices.to(self.images.device)
+        images = self.images[indices].to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        labels = self.labels[indices].to(self.device, non_blocking=True)
+        return images.to(torch.float32).contiguous(memory_format=self.memory_format), labels
+
+
+def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int) -> Iterator[list[Tensor]]:
+    """Yield, for each optimizer step, the index slices of its micro-batches.
+
+    The last step takes what is left; a single image left over is dropped, since batch norm cannot use it.
+    """
+    slices = [part for part in order.split(batch_size) if len(part) > 1 or len(order) == 1]
+    for start in range(0, len(slices), accumulation_steps):
+        yield slices[start : start + accumulation_steps]
+
+
+def augment(images: Tensor, recipe: Recipe, mean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the batch (N x C x H x W) with each image changed in its own way, as strongly as the recipe says.
+
+    Flip, shift, rotation, zoom and shear are one affine resampling, edges repeated; cutout (DeVries and Taylor,
+    2017) sets a square to `mean` (per channel). Without any strength the batch is returned as it is.
+    """
+    if recipe.flip or recipe.shift or recipe.rotation or recipe.zoom or recipe.shear:
+        grid = functional.affine_grid(_affine(images, recipe, generator), list(images.shape), align_corners=False)
+        moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        if images.is_contiguous(memory_format=torch.channels_last):
+            moved = moved.contiguous(memory_format=torch.channels_last)
+        images = moved
+    if recipe.cutout:
+        images = torch.where(_cutout(images, recipe.cutout, generator), mean.view(1, -1, 1, 1), images)
+    return images
+
+
+def _affine(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return N x 2 x 3 matrices from output to input coordinates (-1..1), drawn evenly within each strength."""
+    count, device = len(images), images.device
+
+    def evenly(strength: float) -> Tensor:
+        return (torch.rand(count, generator=generator, device=device) * 2 - 1) * strength
+
+    angle, shear = evenly(math.radians(recipe.rotation)), torch.tan(evenly(math.radians(recipe.shear)))
+    scale = 1 + evenly(recipe.zoom)
+    mirror = torch.where(torch.rand(count, generator=generator, device=device) < recipe.flip, -1.0, 1.0)
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift_x, shift_y = evenly(2 * recipe.shift), evenly(2 * recipe.shift)  # the side is 2 units long
+    rows = [cosine * mirror, -sine + cosine * shear, shift_x, sine * mirror, cosine + sine * shear, shift_y]
+    return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def _cutout(images: Tensor, side: float, generator: torch.Generator) -> Tensor:
+    """Return an N x 1 x H x W mask that is true in one square an image, `side` of its side long."""
+    count, _, height, width = images.shape
+    device = images.device
+    centre_y = torch.rand(count, 1, 1, 1, generator=generator, device=device) * height
+    centre_x = torch.rand(count, 1, 1, 1, generator=generator, device=device) * width
+    rows = torch.arange(height, device=device).view(1, 1, height, 1) + 0.5
+    columns = torch.arange(width, device=device).view(1, 1, 1, width) + 0.5
+    mask: Tensor = ((rows - centre_y).abs() < side * height / 2) & ((columns - centre_x).abs() < side * width / 2)
+    return mask
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(torch.mps.recommended_max_memory())

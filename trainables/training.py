@@ -1,0 +1,295 @@
+"""One trial's training: begin a configuration, run epochs, keep and restore its state. Knows no Ray."""
+
+import math
+import resource
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foundation import seed_from
+from trainables.batches import Batches, Dataset, augment, micro_batches
+from trainables.models import Classifier, build_classifier, count_parameters
+from trainables.optim import LearningRateCurve, make_optimizer
+from trainables.recipe import split
+
+EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 32 x 32, 41 of 224 x 224
+EVALUATION_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every trial of an experiment: the device's precision, memory format and threads."""
+
+    precision: str = "fp32"
+    channels_last: bool = True
+    threads: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as the ledger keeps them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave. Losses are plain cross-entropy in nats, whatever smoothing or weights were trained with.
+
+    `train_*` are running averages over the epoch, on augmented images; `val_*` come from the model as the epoch
+    left it, and are None without validation images. `learning_rate` is that of the last step. `seconds` include
+    validation, `images_per_second` does not.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_balanced_accuracy: float | None
+    val_macro_f1: float | None
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    peak_memory_mb: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss is no longer a finite number."""
+        return not math.isfinite(self.train_loss) or (self.val_loss is not None and not math.isfinite(self.val_loss))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a ledger row keeps it: what is not finite becomes None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+class Training:
+    """Trains one configuration after the other on one data set in one process.
+
+    `begin` leaves nothing of the configuration before: on a CPU the same configuration and seed give bit-equal
+    results whatever ran in the process before.
+    """
+
+    def __init__(self, dataset: Dataset, settings: Settings, device: torch.device | None = None) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.device = device or best_device()
+        torch.set_num_threads(settings.threads)
+        self.batches = Batches(dataset, self.device, settings.channels_last)
+        self.val_indices = torch.from_numpy(dataset.val)
+        self.mean = torch.tensor(dataset.mean, device=self.device)
+        self.model: Classifier
+
+    def begin(
+        self,
+        architecture: str,
+        config: Mapping[str, Any],
+        *,
+        seed: int,
+        epochs: int,
+        source: str | None = None,
+        train_on_val: bool = False,
+        learning_rates: list[float] | None = None,
+        pretrained: bool = True,
+    ) -> None:
+        """Build the model and everything around it, as in a fresh process.
+
+        `source` is the text of a user's architecture. `train_on_val` trains on train and validation images
+        together, and validates on none. `learning_rates`, one per epoch of an earlier run, are replayed where the
+        schedule depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
+        """
+        self.recipe, knobs = split(config)
+        torch.manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(seed_from(seed, "batches"))
+        self.model = build_classifier(
+            architecture,
+            self.dataset.image_shape,
+            self.dataset.n_classes,
+            knobs,
+            mean=self.dataset.mean,
+            deviation=self.dataset.deviation,
+            source=source,
+            weights=pretrained,
+        ).to(self.device, memory_format=self.batches.memory_format)
+        self.optimizer = make_optimizer(self.recipe, self.model)
+        self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
+        self.train_on_val = train_on_val
+        train = np.concatenate([self.dataset.train, self.dataset.val]) if train_on_val else self.dataset.train
+        self.train_indices = torch.from_numpy(train)
+        self.class_weights = self._class_weights(train)
+        self.epochs_done = 0
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    @property
+    def n_params(self) -> int:
+        """How many parameters the model has, frozen ones included."""
+        return count_parameters(self.model)
+
+    def epoch(self) -> EpochResult:
+        """Train one epoch and validate; the host waits for the device only at the end."""
+        start = time.perf_counter()
+        self.model.train()
+        self.model.begin_epoch(self.epochs_done)
+        order_generator = torch.Generator().manual_seed(int(seed_from(self.generator.initial_seed(), self.epochs_done)))
+        order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
+        steps = list(micro_batches(order, self.recipe.batch_size, self.recipe.accumulation_steps))
+        totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
+        for number, parts in enumerate(steps):
+            learning_rate = self.curve.at(self.epochs_done, number / len(steps))
+            self._step(parts, learning_rate, totals)
+        images = sum(len(part) for parts in steps for part in parts)
+        train_loss, train_accuracy = (totals / images).tolist()
+        train_seconds = time.perf_counter() - start
+        validation = self._validate()
+        if validation["val_loss"] is not None:
+            self.curve.observe(validation["val_loss"])
+        self.epochs_done += 1
+        return EpochResult(
+            epoch=self.epochs_done,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            **validation,
+            learning_rate=learning_rate,
+            seconds=time.perf_counter() - start,
+            images_per_second=images / train_seconds,
+            peak_memory_mb=self._peak_memory_mb(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next epoch depends on, as tensors and plain values."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curve": self.curve.state(),
+            "generator": self.generator.get_state(),
+            "random": torch.get_rng_state(),
+            "epochs_done": self.epochs_done,
+        }
+        if self.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a kept state of the configuration that `begin` was given."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve.restore(state["curve"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and "random_cuda" in state:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        self.epochs_done = state["epochs_done"]
+
+    def _step(self, parts: list[Tensor], learning_rate: float, totals: Tensor) -> None:
+        """Take one optimizer step over its micro-batches; add summed loss and hits to `totals`."""
+        images_in_step = sum(len(part) for part in parts)
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in parts:
+            images, labels = self.batches.take(part)
+            images = augment(images, self.recipe, self.mean, self.generator)
+            with self._autocast():
+                logits = self.model(images)
+            logits = logits.float()
+            loss = functional.cross_entropy(
+                logits,
+                labels,
+                weight=self.class_weights,
+                label_smoothing=self.recipe.label_smoothing,
+                reduction="sum",
+            )
+            (loss / images_in_step).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                totals[0] += functional.cross_entropy(logits, labels, reduction="sum")
+                totals[1] += (logits.argmax(1) == labels).sum()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+
+    def _validate(self) -> dict[str, float | None]:
+        if self.train_on_val:
+            return dict.fromkeys(("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"))
+        classes = self.dataset.n_classes
+        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
+        loss = torch.zeros((), device=self.device)
+        self.model.eval()
+        for part in self.val_indices.split(evaluation_batch(self.dataset.image_shape)):
+            images, labels = self.batches.take(part)
+            with torch.inference_mode(), self._autocast():
+                logits = self.model(images).float()
+                loss += functional.cross_entropy(logits, labels, reduction="sum")
+                confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+        return {
+            "val_loss": loss.item() / len(self.val_indices),
+            **_scores(confusion.cpu().numpy().reshape(classes, classes)),
+        }
+
+    def _autocast(self) -> Any:
+        if self.settings.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _class_weights(self, indices: NDArray[np.int64]) -> Tensor | None:
+        """Return one weight a class, inversely to its count and 1 on the average image; None for `none`."""
+        if self.recipe.class_weights == "none":
+            return None
+        counts = np.bincount(self.dataset.labels[indices], minlength=self.dataset.n_classes)
+        weights = len(indices) / (self.dataset.n_classes * np.maximum(counts, 1))
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def _peak_memory_mb(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e6
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def best_device() -> torch.device:
+    """Return the fastest device this process may use: a CUDA GPU, Apple's, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
+    """Return how many images of a shape (channels, height, width) are evaluated at once."""
+    _, height, width = image_shape
+    return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // (height * width)))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.float64]:
+    """Return class probabilities (N x classes) for images N x H x W x C, in full precision."""
+    device = device or best_device()
+    model = model.to(device).eval()
+    batch = evaluation_batch((images.shape[3], images.shape[1], images.shape[2]))
+    parts = []
+    for start in range(0, len(images), batch):
+        chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device)
+        logits = model(chunk.permute(0, 3, 1, 2).float())
+        parts.append(torch.softmax(logits.double() if device.type != "mps" else logits, dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _scores(confusion: NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy, balanced accuracy and macro F1 of a confusion matrix (rows: true, columns: predicted).
+
+    Balanced accuracy averages recall over the classes that occur, macro F1 over those that occur or are predicted,
+    as scikit-learn does.
+    """
+    hits, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    occurs, seen = true > 0, (true + predicted) > 0
+    return {
+        "val_accuracy": float(hits.sum() / confusion.sum()),
+        "val_balanced_accuracy": float((hits[occurs] / true[occurs]).mean()),
+        "val_macro_f1": float((2 * hits[seen] / (true + predicted)[seen]).mean()),
+    }
