@@ -14,7 +14,7 @@ COUNTED_CLASSES = 20
 
 
 def draw(figure: Plot | HeatMap) -> dict[str, Any]:
-    """Return `{data, layout, width_px, square}` for plotly.js; `width_px` is the least width that keeps it legible.
+    """Return `{data, layout, least_width_px, most_width_px}` for plotly.js: the widths between which it is legible.
 
     Names from outside are escaped, because plotly reads its texts as HTML.
     """
@@ -24,12 +24,14 @@ def draw(figure: Plot | HeatMap) -> dict[str, Any]:
 def templates() -> dict[str, dict[str, Any]]:
     """Return the plotly templates `light` and `dark`: text, grid and the colours of a heat map, on no background."""
     return {
-        "light": _template(text="#1c2430", grid="#e3e6ea", low="#f4f6f8", high="#08519c"),
-        "dark": _template(text="#e4e7eb", grid="#333a44", low="#1d232b", high="#7cc4ff"),
+        "light": _template("#1c2430", "#e3e6ea", shades=("#f4f6f8", "#9ecae1", "#08519c")),
+        "dark": _template("#e4e7eb", "#333a44", shades=("#1d232b", "#2f6390", "#8fceff")),
     }
 
 
-def _template(*, text: str, grid: str, low: str, high: str) -> dict[str, Any]:
+def _template(text: str, grid: str, *, shades: tuple[str, str, str]) -> dict[str, Any]:
+    # The middle shade comes early, so that a few per cent of mistakes can be seen beside a strong diagonal.
+    scale = [list(stop) for stop in zip((0.0, 0.2, 1.0), shades, strict=True)]
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "ticks": "", "automargin": True}
     return {
         "layout": {
@@ -39,7 +41,7 @@ def _template(*, text: str, grid: str, low: str, high: str) -> dict[str, Any]:
             "xaxis": axis,
             "yaxis": axis,
         },
-        "data": {"heatmap": [{"colorscale": [[0.0, low], [1.0, high]]}]},
+        "data": {"heatmap": [{"colorscale": scale}]},
     }
 
 
@@ -50,11 +52,19 @@ def _plot(figure: Plot) -> dict[str, Any]:
     if figure.y_range:
         yaxis["range"] = list(figure.y_range)
     layout: dict[str, Any] = {
-        "title": {"text": html.escape(figure.title), "font": {"size": 14}, "x": 0, "xref": "container"},
+        "title": {
+            "text": html.escape(figure.title),
+            "font": {"size": 14},
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "pad": {"t": 14},
+            "yanchor": "top",
+        },
         "xaxis": {"title": {"text": figure.x_title}},
         "yaxis": yaxis,
-        "margin": {"l": 50, "r": 12, "t": 40 if figure.title else 12, "b": 40},
-        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+        "margin": {"l": 50, "r": 12, "t": 56 if figure.title else 12, "b": 40},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         "hovermode": "closest" if figure.square else "x unified",
         "height": 560 if figure.square else 360,
     }
@@ -63,7 +73,8 @@ def _plot(figure: Plot) -> dict[str, Any]:
         layout["shapes"] = [line | {"line": {"color": "#8a8a8a", "dash": "dot", "width": 1.5}}]
         place = {"x": figure.mark, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
         layout["annotations"] = [place | {"text": html.escape(figure.mark_text), "font": {"size": 12}}]
-    return {"data": [_line(line, colours[line.group]) for line in figure.lines], "layout": layout, "width_px": 0}
+    data = [_line(line, colours[line.group]) for line in figure.lines]
+    return {"data": data, "layout": layout, "least_width_px": 0, "most_width_px": 600 if figure.square else 1120}
 
 
 def _line(line: Line, colour: str) -> dict[str, Any]:
@@ -76,6 +87,7 @@ def _line(line: Line, colour: str) -> dict[str, Any]:
         "hoverinfo": "skip" if line.faint else "all",
         "x": list(line.x),
         "y": list(line.y),
+        "zorder": 2 if line.group == "mean" else 0 if line.faint else 1,
         "opacity": 0.35 if line.faint else 1.0,
         "line": {"color": colour, "width": 1 if line.faint else 2.5},
     }
@@ -103,14 +115,15 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
             for true, row in enumerate(figure.counts)
         ],
         "hoverinfo": "text",
-        "colorbar": {"title": {"text": "share of row"}, "thickness": 12, "tickformat": ".0%", "outlinewidth": 0},
+        "showscale": False,
     }
     ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
+    bare = {"showgrid": False, "zeroline": False}
     layout = {
-        "xaxis": ticks | {"title": {"text": "predicted class"}, "showgrid": False, "constrain": "domain"},
-        "yaxis": ticks
-        | {"title": {"text": "true class"}, "showgrid": False, "autorange": "reversed", "scaleanchor": "x"},
+        "xaxis": ticks | bare | {"title": {"text": "predicted class"}},
+        "yaxis": ticks | bare | {"title": {"text": "true class"}, "autorange": "reversed"},
         "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
-        "height": n * cell_px + 140,
+        "height": n * cell_px + 120,
     }
-    return {"data": [trace], "layout": layout, "width_px": n * cell_px + 220 if n > 12 else 0}
+    least, most = (n * side_px + 140 for side_px in (min(cell_px, 26), cell_px))
+    return {"data": [trace], "layout": layout, "least_width_px": least, "most_width_px": most}

@@ -103,6 +103,6 @@ def _shipped(analysis: Analysis) -> list[str]:
         return ["No model ships yet: the choice has not been written down."]
     opened = "; the test split was opened once, after that choice" if analysis.get("tests_opened") == 1 else ""
     return [
-        f"The model that ships: trial {chosen['trial']} ({chosen['contender']}, seed {chosen['seed']}). "
+        f"The model that ships: trial {chosen['trial']} ({chosen['contender']}, seed {chosen['seed']}): "
         f"{chosen['why'].rstrip('.')}{opened}."
     ]

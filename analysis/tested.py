@@ -73,7 +73,7 @@ def confusion_matrix(analysis: Analysis) -> Section | NotYet:
     return Section(
         (
             f"The shipped model (1 run) is wrong on {wrong:,} of {count(total, 'test image')}.",
-            "Rows are the true classes; the colour is the share of a row, the numbers are images.",
+            "Rows are the true classes; the stronger the colour, the larger the share of the class's images.",
         ),
         figures=(matrix,),
         tables=(Table("Most frequent mistakes", ("true class", "predicted", "images", "of the class"), rows),)

@@ -1,0 +1,162 @@
+"""A realistic analysis.json: the numbers come from a seeded generator, the shape is what a real analysis leaves."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from analysis.epochs import choose_epochs
+from analysis.metrics import classification_metrics, over_seeds
+
+CLASSES = ("aeroplane", "<b>bird</b>", "cat & dog", "deer", "=frog", "horse", "ship", "truck", "lorry", "van")
+EPOCHS = 30
+
+
+def example_analysis(
+    classes: tuple[str, ...] = CLASSES, n_seeds: int = 3, n_trials: int = 40, n_test: int = 1000
+) -> dict[str, Any]:
+    rng = np.random.default_rng(7)
+    contenders = [
+        _contender(rng, "tuned", 0.82, 0.06, classes, n_seeds, n_test),
+        _contender(rng, "baseline", 0.74, 0.10, classes, n_seeds, n_test),
+    ]
+    trials = _trials(rng, n_trials)
+    by_status: dict[str, int] = {}
+    for trial in trials:
+        by_status[trial["status"]] = by_status.get(trial["status"], 0) + 1
+    return {
+        "format": 1,
+        "experiment": _experiment(classes, n_trials),
+        "search": {"by_status": by_status, "seconds": 4380.0, "rejected": 3, "trials": trials},
+        "contenders": contenders,
+        "chosen": {
+            "contender": "tuned",
+            "why": "its mean validation accuracy over 3 seeds is higher than the baseline's",
+            "trial": n_trials + 6,
+            "seed": 101,
+        },
+        "tests_opened": 1,
+    }
+
+
+def _experiment(classes: tuple[str, ...], n_trials: int) -> dict[str, Any]:
+    return {
+        "name": "photos <script>alert(1)</script>",
+        "data": "data/photos-small.zip",
+        "fingerprint": "9f2c" * 16,
+        "classes": list(classes),
+        "image_shape": [3, 64, 64],
+        "counts": {split: dict.fromkeys(classes, n) for split, n in (("train", 170), ("val", 30), ("test", 100))},
+        "n_refused": 2,
+        "refused": [
+            {"path": "cat/broken.jpg", "reason": "truncated JPEG: no end marker"},
+            {"path": "deer/notes.txt", "reason": "not an image file (.txt)"},
+        ],
+        "method": "tpe_asha",
+        "metric": "val_accuracy",
+        "epochs": EPOCHS,
+        "trials": n_trials,
+        "seed": 0,
+        "architectures": ["cnn", "mobilenet_v2"],
+        "versions": {"python": "3.11.9", "torch": "2.15.0", "ray": "2.60.0"},
+        "command_line": "convscout search data/photos-small.zip --arch cnn --arch mobilenet_v2 --trials 40",
+        "created": "2026-01-05T10:12:00+00:00",
+    }
+
+
+def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
+    trials = []
+    for trial in range(n_trials):
+        status = "completed" if trial < 12 else "stopped" if trial < n_trials - 3 else "diverged"
+        epochs_run = EPOCHS if status == "completed" else int(rng.integers(1, 12))
+        trials.append(
+            {
+                "trial": int((trial * 7 + 3) % n_trials),
+                "architecture": ("cnn", "mobilenet_v2")[trial % 2],
+                "status": status,
+                "stop_reason": "val_loss 1.92, the cutoff of 12 trials was 1.61" if status == "stopped" else None,
+                "error": "the training loss is not finite" if status == "diverged" else None,
+                "epochs_run": epochs_run,
+                "epochs": EPOCHS,
+                "best_epoch": max(1, epochs_run - 2),
+                "val_loss": None if status == "diverged" else 0.7 + 0.02 * trial,
+                "val_accuracy": None if status == "diverged" else 0.80 - 0.01 * trial,
+                "seconds": 4.0 * epochs_run,
+                "n_params": 1_234_567,
+                "config": _config(rng, trial % 2),
+            }
+        )
+    return trials
+
+
+def _config(rng: np.random.Generator, momentum: int) -> dict[str, Any]:
+    config = {
+        "learning_rate": float(10 ** rng.uniform(-5, -1)),
+        "optimizer": "sgd" if momentum else "adamw",
+        "batch_size": int(rng.choice([16, 32, 64])),
+        "weight_decay": float(10 ** rng.uniform(-6, -2)),
+        "schedule": "cosine",
+        "dropout": float(rng.uniform(0, 0.6)),
+        "filters": 64,
+    }
+    return config | ({"momentum": 0.9} if momentum else {})
+
+
+def _contender(
+    rng: np.random.Generator,
+    name: str,
+    accuracy: float,
+    rise: float,
+    classes: tuple[str, ...],
+    n_seeds: int,
+    n_test: int,
+) -> dict[str, Any]:
+    curves = [_curve(rng, trial, accuracy, rise) for trial in range(n_seeds)]
+    choice = choose_epochs([curve["val_loss"] for curve in curves])
+    at = choice.epochs - 1
+    labels = np.arange(n_test) % len(classes)
+    tests = [_metrics(rng, labels, accuracy, classes) for _ in range(n_seeds)]
+    spreads = {
+        key: over_seeds([test[key] for test in tests], proportion=key != "log_loss")
+        for key in ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
+    }
+    return {
+        "name": name,
+        "trial": 3,
+        "architecture": "cnn",
+        "config": _config(rng, int(name == "tuned")),
+        "epochs": asdict(choice),
+        "curves": curves,
+        "validation": {
+            "val_accuracy": over_seeds([curve["val_accuracy"][at] for curve in curves]),
+            "val_loss": over_seeds([curve["val_loss"][at] for curve in curves], proportion=False),
+        },
+        "finals": [{"trial": 46 + seed, "seed": 101 + seed, "epochs": choice.epochs} for seed in range(n_seeds)],
+        "test": {"n_images": n_test, **spreads},
+        "shipped_test": tests[0],
+    }
+
+
+def _curve(rng: np.random.Generator, seed: int, accuracy: float, rise: float) -> dict[str, Any]:
+    epoch = np.arange(1, EPOCHS + 1)
+    falling = 2.3 * np.exp(-epoch / 5)
+    noise = rng.normal(0, 0.02, (4, EPOCHS))
+    return {
+        "trial": 40 + seed,
+        "seed": 11 + seed,
+        "status": "completed",
+        "train_loss": (0.1 + falling + noise[0].clip(-0.05)).tolist(),
+        "train_accuracy": (0.97 - 0.6 * np.exp(-epoch / 6) + 0.3 * noise[1]).tolist(),
+        "val_loss": (0.6 + falling + rise * 0.1 * (epoch - 10).clip(0) + noise[2]).tolist(),
+        "val_accuracy": (accuracy - 0.5 * np.exp(-epoch / 5) + 0.5 * noise[3]).tolist(),
+        "learning_rate": (1e-3 * np.cos(epoch / EPOCHS * np.pi / 2)).tolist(),
+    }
+
+
+def _metrics(
+    rng: np.random.Generator, labels: np.ndarray[Any, Any], accuracy: float, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    logits = rng.normal(0, 1, (len(labels), len(classes)))
+    logits[np.arange(len(labels)), labels] += 3.4 * accuracy
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return classification_metrics(probabilities, labels, classes)
