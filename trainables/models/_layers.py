@@ -94,4 +94,4 @@ def initialise(net: nn.Module, activation: str) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity=nonlinearity)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    nn.init.normal_(layers[-1].weight, std=0.01)
+    nn.init.normal_(layers[-1].weight, std=0.001)

@@ -14,7 +14,7 @@ from foundation import RequestError, unknown_word
 
 _DOWNLOAD_TIMEOUT_SECONDS = 30
 _PREFIXES = ("net.backbone.", "backbone.", "model.")
-_REMEDY = "name one with --weights FILE, or set `weights: none` in a --space file to train from scratch"
+_REMEDY = "name another with --weights FILE, or set `weights: none` in a --space file to train from scratch"
 
 
 def published_path(file_name: str) -> Path:
@@ -93,7 +93,7 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: st
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise RequestError(
             f"the weights file {source} does not fit: {'; '.join(wrong[:3])}{more} (of {len(own)} tensors). "
-            f"Is it of another architecture? {_REMEDY.capitalize()}"
+            f"If it is of another architecture, {_REMEDY}"
         )
     backbone.load_state_dict({name: found[name] for name in own}, strict=False)
 
