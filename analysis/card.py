@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.wording import count, decimal, interval, knob, over_runs, percent
+from analysis.wording import count, figure_rows, knob, over_runs
 
 
 def model_card(description: Mapping[str, Any]) -> str:
@@ -43,11 +43,7 @@ def _figures(metrics: Mapping[str, Any]) -> str:
         f"here are those of 1 of {count(metrics['accuracy']['n'], 'run')}.",
         "\n| figure | mean | 95 % interval | runs |\n|---|---|---|---|",
     ]
-    for name, spread in metrics.items():
-        if isinstance(spread, Mapping):
-            share = name not in ("auc", "log_loss")
-            mean = percent(spread["mean"]) if share else decimal(spread["mean"])
-            lines.append(f"| {name} | {mean} | {interval(spread, share=share)} | {spread['n']} |")
+    lines += [f"| {' | '.join(row)} |" for row in figure_rows(metrics)]
     return "\n".join(lines)
 
 

@@ -120,8 +120,8 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
     ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
     bare = {"showgrid": False, "zeroline": False}
     layout = {
-        "xaxis": ticks | bare | {"title": {"text": "predicted class"}},
-        "yaxis": ticks | bare | {"title": {"text": "true class"}, "autorange": "reversed"},
+        "xaxis": ticks | bare | {"title": {"text": "predicted class", "standoff": 12}},
+        "yaxis": ticks | bare | {"title": {"text": "true class", "standoff": 12}, "autorange": "reversed"},
         "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
         "height": n * cell_px + 120,
     }

@@ -41,7 +41,7 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
         return NotYet("no trial of the search has ended yet")
     shown = trials[:LEADERBOARD_ROWS]
     knobs = [name for name in MAIN_KNOBS if any(name in trial["config"] for trial in shown)]
-    header = ("rank", "trial", "architecture", "epochs", "status", "why it ended", "val_loss", "val_accuracy")
+    header = ("rank", "trial", "architecture", "epochs", "status", "val_loss", "val_accuracy")
     rows = tuple(
         (
             str(rank),
@@ -49,19 +49,19 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
             trial["architecture"],
             f"{trial['epochs_run']} of {trial['epochs']}",
             trial["status"],
-            _why_ended(trial),
             decimal(trial["val_loss"]),
             percent(trial["val_accuracy"]),
             *(knob(trial["config"].get(name)) for name in knobs),
             MISSING if trial.get("n_params") is None else f"{trial['n_params']:,}",
             duration(trial["seconds"]),
+            _why_ended(trial),
         )
         for rank, trial in enumerate(shown, start=1)
     )
     sentences = ["Each trial is 1 run, judged on the validation split at its best epoch."]
     if len(trials) > len(shown):
         sentences.append(f"The best {len(shown)} of {len(trials):,} trials; all of them are in trials.csv.")
-    return Section(tuple(sentences), tables=(Table("", (*header, *knobs, "parameters", "time"), rows),))
+    return Section(tuple(sentences), tables=(Table("", (*header, *knobs, "parameters", "time", "why it ended"), rows),))
 
 
 def configuration(analysis: Analysis) -> Section | NotYet:
@@ -167,7 +167,8 @@ def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range:
             lines.append(_curve(f"{group}, seed {seed}", group, curve, faint=True))
         if completed:
             mean = np.mean(np.asarray(completed, dtype=np.float64), axis=0).tolist()
-            lines.append(_curve(f"{group}, mean of {count(len(completed), 'run')}", group, mean))
+            of = "mean of " if len(completed) > 1 else ""
+            lines.append(_curve(f"{group}, {of}{count(len(completed), 'run')}", group, mean))
     chosen = (contender.get("epochs") or {}).get("epochs")
     return Plot(
         title=f"{contender['name'].capitalize()} ({contender['architecture']}): {measure}",

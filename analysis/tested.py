@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from analysis.page import Analysis, HeatMap, Line, NotYet, Plot, Section, Table
-from analysis.wording import count, decimal, interval, percent
+from analysis.wording import FIGURES, count, decimal, figure_rows, percent
 
 # Past this many curves a plot is a tangle; the worst classes are the ones to look at.
 ROC_CLASSES = 8
@@ -19,33 +19,17 @@ def figures_on_test(analysis: Analysis) -> Section | NotYet:
     tested = [contender for contender in analysis.get("contenders") or [] if contender.get("test")]
     if not tested:
         return NotYet(NOT_TESTED)
-    names = (
-        ("accuracy", True),
-        ("precision", True),
-        ("recall", True),
-        ("f1", True),
-        ("auc", False),
-        ("log_loss", False),
-    )
-    rows = tuple(
-        (
-            name,
-            contender["name"],
-            percent(spread["mean"]) if share else decimal(spread["mean"]),
-            interval(spread, share=share),
-            str(spread["n"]),
-        )
-        for name, share in names
-        for contender in tested
-        if (spread := contender["test"].get(name))
-    )
+    order = [name for name, _ in FIGURES.values()]
+    rows = [(row[0], contender["name"], *row[1:]) for contender in tested for row in figure_rows(contender["test"])]
+    rows.sort(key=lambda row: order.index(row[0]))
     images = count(tested[0]["test"]["n_images"], "test image")
     sentences = [
         f"On {images}; precision, recall, F1 and AUC are means over classes.",
         "The intervals say what other seeds would give, not what other test images would.",
     ]
-    tables = [Table("", ("figure", "contender", "mean", "95 % interval", "runs"), rows)]
-    if figures := shipped_figures(analysis):
+    tables = [Table("", ("figure", "contender", "mean", "95 % interval", "runs"), tuple(rows))]
+    figures = shipped_figures(analysis)
+    if not isinstance(figures, NotYet):
         sentences.append("The table by class is of the shipped model alone: 1 run.")
         tables.append(_per_class(figures))
     return Section(tuple(sentences), tables=tuple(tables))
@@ -54,8 +38,8 @@ def figures_on_test(analysis: Analysis) -> Section | NotYet:
 def confusion_matrix(analysis: Analysis) -> Section | NotYet:
     """Which classes the shipped model takes for which: the whole matrix, and its largest errors as a list."""
     figures = shipped_figures(analysis)
-    if not figures:
-        return NotYet(NOT_TESTED)
+    if isinstance(figures, NotYet):
+        return figures
     names, counts = tuple(analysis["experiment"]["classes"]), tuple(tuple(row) for row in figures["confusion"])
     matrix = HeatMap("", names, counts)
     errors = [
@@ -85,8 +69,8 @@ def confusion_matrix(analysis: Analysis) -> Section | NotYet:
 def roc_curves(analysis: Analysis) -> Section | NotYet:
     """The shipped model's ROC curves, each class against the rest: the mean, and the classes with the lowest AUC."""
     figures = shipped_figures(analysis)
-    if not figures:
-        return NotYet(NOT_TESTED)
+    if isinstance(figures, NotYet):
+        return figures
     curves = sorted((curve for curve in figures["roc"] if curve["auc"] is not None), key=lambda curve: curve["auc"])
     if not curves:
         return NotYet("a ROC curve needs test images of two classes at least")
@@ -108,14 +92,15 @@ def roc_curves(analysis: Analysis) -> Section | NotYet:
     return Section((sentence,), figures=(plot,))
 
 
-def shipped_figures(analysis: Analysis) -> dict[str, Any] | None:
-    """Return the test figures of the model that ships, or None before there is one."""
-    name = (analysis.get("chosen") or {}).get("contender")
+def shipped_figures(analysis: Analysis) -> dict[str, Any] | NotYet:
+    """Return the test figures of the model that ships, or why there are none."""
+    if not analysis.get("chosen"):
+        return NotYet("no model has been chosen to ship; `convscout analyze` chooses one, then opens the test split")
+    name = analysis["chosen"]["contender"]
     for contender in analysis.get("contenders") or []:
-        if contender["name"] == name:
-            figures: dict[str, Any] | None = contender.get("shipped_test")
-            return figures
-    return None
+        if contender["name"] == name and contender.get("shipped_test"):
+            return dict(contender["shipped_test"])
+    return NotYet(NOT_TESTED)
 
 
 def _per_class(figures: dict[str, Any]) -> Table:

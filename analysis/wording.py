@@ -5,6 +5,16 @@ from typing import Any
 
 MISSING = "–"
 
+# The figures of a test in the order they are shown: what people call each, and whether it is a share.
+FIGURES = {
+    "accuracy": ("accuracy", True),
+    "precision": ("precision", True),
+    "recall": ("recall", True),
+    "f1": ("F1", True),
+    "auc": ("AUC", False),
+    "log_loss": ("log loss", False),
+}
+
 
 def percent(share: float | None) -> str:
     """Return a share in 0..1 as "91.2 %"; a dash stands for None."""
@@ -54,6 +64,20 @@ def knob(value: object) -> str:
     if value is None:
         return MISSING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def figure_rows(test: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return (figure, mean, 95 % interval, number of runs) for each figure of a contender's `test`."""
+    return [
+        (
+            name,
+            percent(test[key]["mean"]) if share else decimal(test[key]["mean"]),
+            interval(test[key], share=share),
+            str(test[key]["n"]),
+        )
+        for key, (name, share) in FIGURES.items()
+        if test.get(key)
+    ]
 
 
 def joined(parts: list[str]) -> str:

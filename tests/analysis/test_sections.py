@@ -1,0 +1,250 @@
+import copy
+from typing import Any
+
+import pytest
+from example_analysis import CLASSES, EPOCHS, example_analysis
+
+from analysis.page import Failed, HeatMap, NotYet, Plot, Section, Table
+from analysis.sections import LEADERBOARD_ROWS, SECTIONS, build_sections
+from analysis.summary import compared
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    return example_analysis()
+
+
+@pytest.fixture
+def analysis(example: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(example)
+
+
+def ready(analysis: dict[str, Any], title: str) -> Section:
+    content = SECTIONS[title](analysis)
+    assert isinstance(content, Section), content
+    return content
+
+
+def test_every_section_of_a_whole_analysis_is_ready(analysis: dict[str, Any]) -> None:
+    assert {content.kind for content in build_sections(analysis).values()} == {"ready"}
+
+
+@pytest.mark.parametrize("missing", ["contenders", "chosen", "search", "tests_opened"])
+def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str) -> None:
+    del analysis[missing]
+    assert "failed" not in {content.kind for content in build_sections(analysis).values()}
+
+
+def test_every_trial_failed(analysis: dict[str, Any]) -> None:
+    for trial in analysis["search"]["trials"]:
+        trial.update(status="diverged", val_loss=None, val_accuracy=None, epochs_run=0, n_params=None, seconds=None)
+    analysis["search"]["by_status"] = {"diverged": 40}
+    del analysis["contenders"], analysis["chosen"], analysis["tests_opened"]
+    assert "failed" not in {content.kind for content in build_sections(analysis).values()}
+    sentences = ready(analysis, "Summary").sentences
+    assert "No trial of the search finished an epoch." in sentences
+    assert "There are no test figures: the analysis has not been run to its end." in sentences
+    assert "No model ships yet: the choice has not been written down." in sentences
+
+
+def test_interrupted_before_the_test(analysis: dict[str, Any]) -> None:
+    for contender in analysis["contenders"]:
+        del contender["test"], contender["shipped_test"], contender["finals"]
+    sections = build_sections(analysis)
+    for title in ("Test figures", "Confusion matrix", "ROC curves"):
+        content = sections[title]
+        assert isinstance(content, NotYet)
+        assert "the test split has not been opened" in content.reason
+    assert sections["Learning curves"].kind == sections["Configuration"].kind == "ready"
+
+
+def test_reasons_name_the_command_that_helps(analysis: dict[str, Any]) -> None:
+    del analysis["chosen"]
+    content = SECTIONS["Confusion matrix"](analysis)
+    assert isinstance(content, NotYet)
+    assert content.reason.startswith("no model has been chosen to ship; `convscout analyze`")
+    del analysis["contenders"]
+    content = SECTIONS["Configuration"](analysis)
+    assert isinstance(content, NotYet)
+    assert "`convscout analyze`" in content.reason
+    assert SECTIONS["Leaderboard"]({"search": {}}) == NotYet("no trial of the search has ended yet")
+
+
+def test_a_section_that_raises_is_shown_and_the_others_come(analysis: dict[str, Any]) -> None:
+    analysis["experiment"]["counts"] = {"train": "many"}
+    sections = build_sections(analysis)
+    assert isinstance(sections["Data and provenance"], Failed)
+    assert "AttributeError" in sections["Data and provenance"].reason
+    assert sections["Leaderboard"].kind == "ready"
+
+
+def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any]) -> None:
+    tuned, baseline = (contender["test"]["accuracy"] for contender in analysis["contenders"])
+    tuned.update(mean=0.712, low=0.700, high=0.724)
+    baseline.update(mean=0.650, low=0.640, high=0.660)
+    sentences = ready(analysis, "Summary").sentences
+    assert sentences[0] == (
+        "Test accuracy 71.2 % (3 runs, 95 % interval 70.0 to 72.4 %) on 1,000 test images, with the tuned cnn."
+    )
+    assert sentences[1] == (
+        "3 runs each: tuned 71.2 % (70.0 to 72.4), baseline 65.0 % (64.0 to 66.0); the tuned mean is 6.2 points "
+        "higher, and the two 95 % intervals do not overlap."
+    )
+    assert (
+        "How the trials ended: 12 completed, 25 stopped and 3 diverged; 3 impossible configurations drawn again."
+        in (sentences)
+    )
+    assert any(sentence.startswith("Epochs, baseline: ") and f"of {EPOCHS};" in sentence for sentence in sentences)
+    assert sentences[-1].startswith("The model that ships: trial 46 (tuned, seed 101): its mean validation accuracy")
+    assert sentences[-1].endswith("the test split was opened once, after that choice.")
+    assert len(sentences) <= 10
+
+
+def test_a_test_split_opened_twice_is_said(analysis: dict[str, Any]) -> None:
+    analysis["tests_opened"] = 2
+    sentences = ready(analysis, "Summary").sentences
+    assert any("was opened 2 times" in sentence for sentence in sentences)
+    assert not any("opened once" in sentence for sentence in sentences)
+
+
+def spread(mean: float, reach: float | None, n: int) -> dict[str, Any]:
+    return {
+        "mean": mean,
+        "low": None if reach is None else mean - reach,
+        "high": None if reach is None else mean + reach,
+        "n": n,
+    }
+
+
+@pytest.mark.parametrize(
+    ("tuned", "baseline", "said"),
+    [
+        ((0.70, 0.05, 3), (0.72, 0.05, 3), "is 2.0 points lower, and the two 95 % intervals overlap, so"),
+        ((0.70, None, 1), (0.65, None, 1), "1 run each: tuned 70.0 %, baseline 65.0 %; the tuned mean is 5.0 points"),
+        ((0.70, None, 1), (0.65, None, 1), "with 1 run the difference may be chance."),
+        ((0.70, 0.01, 3), (0.65, 0.01, 2), "3 and 2 runs: "),
+        ((0.70, 0.01, 3), (0.70, 0.01, 3), "the means are equal"),
+    ],
+)
+def test_comparison_claims_no_more_than_it_knows(tuned: Any, baseline: Any, said: str) -> None:
+    assert said in compared(spread(*tuned), spread(*baseline))
+
+
+def test_curves_have_every_seed_the_mean_and_the_chosen_epoch(analysis: dict[str, Any]) -> None:
+    section = ready(analysis, "Learning curves")
+    assert len(section.figures) == 4
+    plot = section.figures[0]
+    assert isinstance(plot, Plot)
+    assert plot.title == "Tuned (cnn): loss"
+    assert plot.mark == analysis["contenders"][0]["epochs"]["epochs"]
+    assert [line.faint for line in plot.lines] == [True, True, True, False] * 2
+    losses = [run["val_loss"] for run in analysis["contenders"][0]["curves"]]
+    assert plot.lines[-1].y == pytest.approx([sum(epoch) / 3 for epoch in zip(*losses, strict=True)])
+    assert plot.lines[-1].x == tuple(range(1, EPOCHS + 1))
+    beside = section.figures[1]
+    assert isinstance(beside, Plot)
+    assert plot.y_range == beside.y_range
+
+
+def test_a_diverged_seed_is_drawn_but_not_averaged(analysis: dict[str, Any]) -> None:
+    run = analysis["contenders"][0]["curves"][1]
+    run.update(status="diverged", val_loss=[2.0, None], train_loss=[2.1, None])
+    section = ready(analysis, "Learning curves")
+    assert "Left out of the mean: seed 12 diverged." in section.sentences[0]
+    plot = section.figures[0]
+    assert isinstance(plot, Plot)
+    assert "validation, mean of 2 runs" in [line.name for line in plot.lines]
+    assert (2.0, None) in [line.y for line in plot.lines]
+
+
+def test_all_seeds_diverged(analysis: dict[str, Any]) -> None:
+    contender = analysis["contenders"][1]
+    contender.update(epochs=None, validation=None)
+    for run in contender["curves"]:
+        run.update(status="diverged", val_loss=[None], train_loss=[None])
+    section = ready(analysis, "Learning curves")
+    assert section.sentences[1].startswith("Baseline: no number of epochs could be chosen.")
+
+
+def test_leaderboard(analysis: dict[str, Any]) -> None:
+    table = ready(analysis, "Leaderboard").tables[0]
+    first, last = (dict(zip(table.header, table.rows[row], strict=True)) for row in (0, -1))
+    assert (first["rank"], first["trial"], first["epochs"], first["val_accuracy"]) == ("1", "3", "30 of 30", "80.0 %")
+    assert first["parameters"] == "1,234,567"
+    assert (last["status"], last["val_loss"]) == ("diverged", "–")
+    assert last["why it ended"] == "the training loss is not finite"
+    assert len(table.rows) == 40
+
+
+def test_a_long_leaderboard_and_a_long_error_are_cut(analysis: dict[str, Any]) -> None:
+    trials = analysis["search"]["trials"]
+    trials[0]["error"] = "x" * 500 + "\nTraceback"
+    analysis["search"]["trials"] = trials * 5
+    section = ready(analysis, "Leaderboard")
+    assert len(section.tables[0].rows) == LEADERBOARD_ROWS
+    assert section.tables[0].rows[0][-1] == "x" * 119 + "…"
+    assert "The best 100 of 200 trials; all of them are in trials.csv." in section.sentences
+
+
+def test_test_figures_have_interval_and_n(analysis: dict[str, Any]) -> None:
+    analysis["contenders"][0]["test"]["accuracy"] = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+    analysis["contenders"][1]["test"]["auc"] = None
+    figures, per_class = ready(analysis, "Test figures").tables
+    assert figures.rows[0] == ("accuracy", "tuned", "50.0 %", "40.0 to 60.0 %", "3")
+    assert [row[:2] for row in figures.rows[2:4]] == [("precision", "tuned"), ("precision", "baseline")]
+    assert [row[1] for row in figures.rows if row[0] == "AUC"] == ["tuned"]
+    assert [row[0] for row in per_class.rows] == list(CLASSES)
+    assert {row[-1] for row in per_class.rows} == {"100"}
+
+
+def test_confusion_matrix_and_its_largest_mistakes(analysis: dict[str, Any]) -> None:
+    counts = [[0] * len(CLASSES) for _ in CLASSES]
+    counts[0][0], counts[0][1], counts[2][3], counts[3][3] = 6, 2, 5, 7
+    analysis["contenders"][0]["shipped_test"]["confusion"] = counts
+    section = ready(analysis, "Confusion matrix")
+    heat_map = section.figures[0]
+    assert isinstance(heat_map, HeatMap)
+    assert heat_map.shares[0][:2] == (0.75, 0.25)
+    assert heat_map.shares[9] == (0.0,) * 10
+    assert section.tables[0].rows == (
+        ("cat & dog", "deer", "5", "100.0 %"),
+        ("aeroplane", "<b>bird</b>", "2", "25.0 %"),
+    )
+    assert section.sentences[0] == "The shipped model (1 run) is wrong on 7 of 20 test images."
+
+
+def test_roc_shows_the_mean_and_the_worst_classes(analysis: dict[str, Any]) -> None:
+    section = ready(analysis, "ROC curves")
+    plot = section.figures[0]
+    assert isinstance(plot, Plot)
+    assert len(plot.lines) == 1 + 8 + 1
+    curves = analysis["contenders"][0]["shipped_test"]["roc"]
+    worst = min(curves, key=lambda curve: curve["auc"])
+    assert plot.lines[1].name == f"{worst['class']}, AUC {worst['auc']:.3f}"
+    assert (plot.lines[0].y[0], plot.lines[0].y[-1]) == (0.0, pytest.approx(1.0))
+    assert "the mean over all 10 classes and the 8 classes with the lowest AUC" in section.sentences[0]
+
+
+def test_configuration_marks_what_differs(analysis: dict[str, Any]) -> None:
+    analysis["contenders"][0]["config"] = {"learning_rate": 0.01, "optimizer": "sgd", "momentum": 0.9}
+    analysis["contenders"][1]["config"] = {"learning_rate": 0.01, "optimizer": "adam"}
+    table = ready(analysis, "Configuration").tables[0]
+    assert [row[0] for row in table.rows] == ["architecture", "learning_rate", "optimizer", "momentum"]
+    assert table.marked == {2, 3}
+    assert table.rows[3] == ("momentum", "0.9", "–")
+
+
+def test_provenance_counts_and_refusals(analysis: dict[str, Any]) -> None:
+    analysis["experiment"]["n_refused"] = 25
+    section = ready(analysis, "Data and provenance")
+    images, refused, run = section.tables
+    assert images.rows[0] == ("all", "1,700", "300", "1,000", "3,000")
+    assert refused.rows[0] == ("cat/broken.jpg", "truncated JPEG: no end marker")
+    assert ("image size", "64 x 64 pixels, 3 channel(s)") in run.rows
+    assert section.sentences == ("3,000 images in 10 classes; 25 files refused, the first 2 are listed.",)
+
+
+def test_columns_of_numbers_are_aligned_right() -> None:
+    table = Table("", ("a", "b", "c", "d"), (("1,200", "-0.5", "cat", "3e-05"), ("91.2 %", "–", "7", "12 min")))
+    assert table.numeric == (True, True, False, True)
+    assert Table("", ("a",), ()).numeric == (False,)

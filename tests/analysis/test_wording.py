@@ -1,0 +1,29 @@
+import pytest
+
+from analysis.wording import count, duration, interval, joined, knob, over_runs, percent
+
+
+def test_an_accuracy_has_its_interval_or_says_1_run() -> None:
+    three = {"mean": 0.912, "low": 0.901, "high": 0.923, "n": 3}
+    assert over_runs(three) == "91.2 % (3 runs, 95 % interval 90.1 to 92.3 %)"
+    assert over_runs({"mean": 0.912, "low": None, "high": None, "n": 1}) == "91.2 % (1 run)"
+    assert interval({"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}, share=False) == "0.4000 to 0.6000"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "–"), (45.2, "45 s"), (99.9, "100 s"), (720, "12 min"), (5990, "1 h 40 min"), (11100, "3 h 05 min")],
+)
+def test_duration(seconds: float | None, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_small_words() -> None:
+    assert [count(1, "run"), count(1200, "image"), count(2, "class")] == ["1 run", "1,200 images", "2 classes"]
+    assert [joined([]), joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert [knob(None), knob(0.000123456), knob(64), knob("sgd"), percent(None)] == ["–", "0.0001235", "64", "sgd", "–"]
