@@ -24,7 +24,8 @@ __all__ = ["POLICIES", "BadImage", "decode", "fit", "probe_size"]
 
 POLICIES = ("squash", "crop")
 
-# What is wrong with a file is in the BadImage; OpenCV would say it on standard error as well.
+# What is wrong with a file is in the BadImage; OpenCV would say it on standard error as well. (libjpeg inside it
+# still writes a line for a JPEG that is damaged in the middle, which can be decoded all the same.)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ORIENTATION_TAG = 0x0112

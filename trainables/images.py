@@ -118,7 +118,7 @@ def check_classes(where: str, items: Sequence[Item], classes: Iterable[str], pro
         elif in_train[label] <= len(to_make):
             problems.add(
                 f"class {label!r} in {where} holds {in_train[label]} of the {1 + len(to_make)} images it needs: "
-                f"1 to train, and 1 each for {' and '.join(to_make)}, which have to be made"
+                f"1 to train and {' and '.join(f'1 for {split}' for split in to_make)}, which must be made from them"
             )
 
 
@@ -214,9 +214,15 @@ def _is_image(path: str) -> bool:
 
 def _ignored(path: str) -> bool:
     parts = path.split("/")
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts) or parts[-1] in (
-        "Thumbs.db",
-        "desktop.ini",
+    hidden = (part.startswith(".") and part != ".." for part in parts)
+    return (
+        any(hidden)
+        or "__MACOSX" in parts
+        or parts[-1]
+        in (
+            "Thumbs.db",
+            "desktop.ini",
+        )
     )
 
 

@@ -5,6 +5,7 @@ round in circles, is refused and listed with the reason.
 """
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -157,7 +158,7 @@ class ZipSource:
         # One object for all threads: since Python 3.6 each read takes the archive's lock for its own seek, and
         # a further ZipFile would parse the whole directory again (0.4 s for 50,000 members).
         self._archive = zipfile.ZipFile(path)
-        self._members = {member.filename: member for member in self._archive.infolist()}
+        self._members = {member.filename.removeprefix("./"): member for member in self._archive.infolist()}
 
     @cached_property
     def key(self) -> str:
@@ -221,7 +222,11 @@ class TarSource:
         try:
             with tarfile.open(self._path) as archive:
                 archive.extractall(folder, filter=self._keep)
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+                # Where a header is damaged or missing tarfile stops as if that were the end; the end is zeros.
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise EOFError("it has no end")
+        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
             raise RequestError(
                 f"data {str(self._path)!r} cannot be unpacked ({error}): give a whole archive, or a folder"
             ) from error

@@ -1,5 +1,6 @@
 """A CSV with the columns path,label[,split][,group] as a source of images."""
 
+import csv
 import hashlib
 import os
 from collections import defaultdict
@@ -8,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-
 from foundation import Problems, RequestError, unknown_word
 from trainables.sources import Refused, digest
+
+# The name under which the reader keeps the cells of a row that have no column.
+_TOO_MANY = "\0"
 
 COLUMNS = ("path", "label", "split", "group")
 
@@ -40,31 +42,36 @@ class CsvSource:
         self._folder = path.parent
 
     @cached_property
-    def _table(self) -> pd.DataFrame:
+    def _rows(self) -> list[tuple[int, dict[str, str]]]:
+        """Return (line, {column: cell}) of each row, with the columns checked."""
         try:
-            table = pd.read_csv(self._path, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
-        except (ValueError, OSError) as error:
+            with open(self._path, newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, restkey=_TOO_MANY, restval="", strict=True)
+                columns = reader.fieldnames or ()
+                rows = [(reader.line_num, row) for row in reader]
+        except (ValueError, OSError, csv.Error) as error:
             raise RequestError(f"data {str(self._path)!r} cannot be read as CSV ({error})") from error
         problems = Problems()
-        if not isinstance(table.index, pd.RangeIndex):
-            problems.add(f"data {str(self._path)!r} has more cells in its rows than columns in its header")
-        for column in table.columns:
+        for column in columns:
             if column not in COLUMNS:
-                problems.add(f"data {str(self._path)!r}: {unknown_word('column', str(column), COLUMNS)}")
-        for column in ("path", "label"):
-            if column not in table.columns:
-                found = ", ".join(map(str, table.columns))
+                problems.add(f"data {str(self._path)!r}: {unknown_word('column', column, COLUMNS)}")
+        for column in COLUMNS:
+            if columns.count(column) > 1:
+                problems.add(f"data {str(self._path)!r} has the column {column!r} twice")
+        for column in COLUMNS[:2]:
+            if column not in columns:
+                found = ", ".join(columns) or "none"
                 problems.add(f"data {str(self._path)!r} has no column {column!r}: its columns are {found}")
         problems.raise_if_any()
-        return table
+        return rows
 
     @cached_property
     def key(self) -> str:
         """Return 64 hexadecimal digits that identify the content."""
         lines = [hashlib.sha256(self._path.read_bytes()).hexdigest()]
-        for path in self._table["path"]:
+        for _, row in self._rows:
             try:
-                status = os.stat(self._folder / path)
+                status = os.stat(self._folder / row["path"].strip())
                 lines.append(f"{status.st_size} {status.st_mtime_ns}")
             except OSError:
                 lines.append("missing")
@@ -82,9 +89,8 @@ class CsvSource:
         problems = Problems()
         items: dict[str, Item] = {}
         refused = []
-        # Row 1 is the header, as an editor shows it.
-        for number, row in enumerate(self._table.to_dict("records"), start=2):
-            item = self._item(number, {str(column): str(cell).strip() for column, cell in row.items()}, problems)
+        for number, row in self._rows:
+            item = self._item(number, row, problems)
             if item.path in items:
                 refused.append(Refused(item.path, f"row {number} names a file that an earlier row names"))
             elif not os.path.isfile(self._folder / item.path):
@@ -98,14 +104,17 @@ class CsvSource:
         return list(items.values()), refused
 
     def _item(self, number: int, row: dict[str, str], problems: Problems) -> Item:
-        for column, cell in row.items():
+        where = f"data {str(self._path)!r}, row {number}"
+        if row.pop(_TOO_MANY, None):
+            problems.add(f"{where} has more cells than there are columns")
+        cells = {column: cell.strip() for column, cell in row.items()}
+        for column, cell in cells.items():
             if not cell:
-                problems.add(f"data {str(self._path)!r}, row {number}: the {column} is empty")
-        split = row.get("split")
-        if split and split.lower() not in SPLIT_WORDS:
-            word = unknown_word("split", split, SPLIT_WORDS)
-            problems.add(f"data {str(self._path)!r}, row {number}: {word}")
-        return Item(row["path"], row["label"], SPLIT_WORDS.get(split.lower()) if split else None, row.get("group"))
+                problems.add(f"{where}: the {column} is empty")
+        split = cells.get("split", "").lower()
+        if split and split not in SPLIT_WORDS:
+            problems.add(f"{where}: {unknown_word('split', split, SPLIT_WORDS)}")
+        return Item(cells["path"], cells["label"], SPLIT_WORDS.get(split), cells.get("group"))
 
     def _check_groups(self, items: Iterable[Item], problems: Problems) -> None:
         splits = defaultdict(set)

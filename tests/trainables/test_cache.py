@@ -1,0 +1,248 @@
+"""Decoded once, split once, found again at once; the test split apart."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from foundation import RequestError
+from trainables import build, cache
+from trainables.cache import open_cache, open_test, prepare
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "cache"))
+
+
+def write_images(root, *, classes=("cat", "dog"), each=10, shape=(40, 30), colour=True, seed=0):
+    """Write random PNG files CLASS/i.png and return their folder as DATA."""
+    random = np.random.default_rng(seed)
+    for label in classes:
+        (root / label).mkdir(parents=True)
+        for index in range(each):
+            pixels = random.integers(0, 256, (*shape, 3) if colour else shape, dtype=np.uint8)
+            (root / label / f"{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return str(root)
+
+
+def test_what_a_cache_holds(tmp_path):
+    prepared = prepare(write_images(tmp_path / "data"), image_size=28)
+    images, labels = prepared.arrays()
+    assert prepared.classes == ("cat", "dog")
+    assert prepared.image_shape == (3, 28, 28)
+    assert images.shape == (16, 28, 28, 3)
+    assert images.dtype == np.uint8
+    assert not images.flags.writeable
+    assert prepared.counts == {
+        "train": {"cat": 7, "dog": 7},
+        "val": {"cat": 1, "dog": 1},
+        "test": {"cat": 2, "dog": 2},
+    }
+    train, val = prepared.indices("train"), prepared.indices("val")
+    assert sorted([*train, *val]) == list(range(16))
+    assert np.bincount(labels[train]).tolist() == [7, 7]
+    assert prepared.mean == pytest.approx(images[train].mean((0, 1, 2)))
+    assert prepared.deviation == pytest.approx(images[train].std((0, 1, 2)))
+    for path, label in zip(prepared.paths(), labels, strict=True):
+        assert path.split("/")[0] == prepared.classes[label]
+
+
+def test_the_test_split_lies_apart(tmp_path):
+    prepared = prepare(write_images(tmp_path / "data"), image_size=28)
+    images, labels, paths = open_test(prepared.folder)
+    assert images.shape == (4, 28, 28, 3)
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert not set(paths) & set(prepared.paths())
+    with pytest.raises(ValueError, match="split 'test' is not known"):
+        prepared.indices("test")
+
+
+def test_pixels_are_those_of_the_file(tmp_path):
+    data = write_images(tmp_path / "data", shape=(32, 32))
+    prepared = prepare(data, image_size=32)
+    images, _ = prepared.arrays()
+    for row, path in enumerate(prepared.paths()):
+        assert np.array_equal(images[row], cv2.imread(f"{data}/{path}", cv2.IMREAD_COLOR_RGB))
+
+
+def test_second_start_decodes_nothing(tmp_path, monkeypatch):
+    data = write_images(tmp_path / "data")
+    steps = []
+    first = prepare(data, on_progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1] == (40, 40)
+    assert steps == sorted(steps)
+    monkeypatch.setattr(build, "decode", None)
+    assert prepare(data) == first
+    monkeypatch.undo()
+    os.environ["CONVSCOUT_CACHE"] = str(tmp_path / "cache")
+    assert prepare(data, resize="crop").folder != first.folder
+    assert sorted(path.name for path in first.folder.iterdir()) == [
+        "images.npy",
+        "labels.npy",
+        "manifest.json",
+        "paths.json",
+        "split.npy",
+        "test_images.npy",
+        "test_labels.npy",
+        "test_paths.json",
+    ]
+
+
+def test_a_changed_file_makes_another_cache(tmp_path):
+    data = write_images(tmp_path / "data")
+    first = prepare(data)
+    (tmp_path / "data/cat/0.png").write_bytes((tmp_path / "data/cat/1.png").read_bytes())
+    second = prepare(data)
+    assert second.folder != first.folder
+    assert second.fingerprint != first.fingerprint
+
+
+def test_fingerprint_is_that_of_the_content(tmp_path):
+    first = prepare(write_images(tmp_path / "one"))
+    second = prepare(write_images(tmp_path / "two"))
+    os.utime(tmp_path / "two/cat/0.png", ns=(1, 1))
+    assert prepare(str(tmp_path / "two")).folder != second.folder
+    assert first.fingerprint == second.fingerprint == prepare(str(tmp_path / "two")).fingerprint
+    assert prepare(write_images(tmp_path / "three", seed=1)).fingerprint != first.fingerprint
+    assert prepare(str(tmp_path / "one"), val_fraction=0.3).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((8, 8), 32), ((28, 28), 32), ((100, 60), 64), ((90, 300), 96), ((500, 400), 224)]
+)
+def test_default_image_size(shape, size, tmp_path):
+    assert prepare(write_images(tmp_path / "data", each=3, shape=shape)).image_shape == (3, size, size)
+
+
+def test_grey_keeps_one_channel_only_where_all_are_grey(tmp_path):
+    data = write_images(tmp_path / "data", colour=False)
+    grey = prepare(data)
+    assert grey.image_shape == (1, 32, 32)
+    assert grey.arrays()[0].shape == (16, 32, 32, 1)
+    assert len(grey.mean) == len(grey.deviation) == 1
+    (tmp_path / "data/cat/0.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    assert prepare(data).image_shape == (3, 32, 32)
+
+
+def test_constant_images_have_a_deviation_of_one(tmp_path):
+    for label, value in (("cat", 50), ("dog", 50)):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(str(tmp_path / "data" / label / f"{index}.png"), np.full((28, 28), value, np.uint8))
+    assert prepare(str(tmp_path / "data")).deviation == (1.0,)
+
+
+def test_bad_files_among_good_ones(tmp_path):
+    data = write_images(tmp_path / "data")
+    (tmp_path / "data/cat/empty.png").touch()
+    (tmp_path / "data/cat/page.jpg").write_text("<html>")
+    (tmp_path / "data/dog/half.png").write_bytes((tmp_path / "data/dog/0.png").read_bytes()[:500])
+    (tmp_path / "data/dog/notes.txt").write_text("notes")
+    prepared = prepare(data)
+    assert {each["path"]: each["reason"] for each in prepared.refused} == {
+        "cat/empty.png": "empty file (0 bytes)",
+        "cat/page.jpg": "text, not an image (starts with '<html>')",
+        "dog/half.png": "truncated PNG: no IEND chunk",
+        "dog/notes.txt": "not an image file (.txt)",
+    }
+    assert prepared.manifest["n_images"] == 20
+    assert prepared.manifest["sizes"]["width"] == {"min": 30, "median": 30.0, "max": 30}
+
+
+def test_nothing_usable_is_left(tmp_path):
+    data = write_images(tmp_path / "data")
+    for index in range(12):
+        (tmp_path / f"data/cat/{index}.png").write_bytes(b"")
+    with pytest.raises(RequestError) as caught:
+        prepare(data)
+    assert caught.value.problems[0].startswith("class folder 'cat' in what could be decoded of data")
+    assert caught.value.problems[1] == "refused 'cat/0.png': empty file (0 bytes)"
+    assert caught.value.problems[-1] == "and 2 more files were refused"
+    for index in range(10):
+        (tmp_path / f"data/dog/{index}.png").write_bytes(b"")
+    with pytest.raises(RequestError, match="holds no image that can be decoded"):
+        prepare(data)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_duplicates(tmp_path):
+    data = write_images(tmp_path / "data", each=20)
+    pixels = (tmp_path / "data/cat/0.png").read_bytes()
+    for index in range(1, 20):
+        (tmp_path / f"data/cat/{index}.png").write_bytes(pixels)
+    prepared = prepare(data)
+    found = prepared.manifest["duplicates"]
+    split = dict.fromkeys(open_test(prepared.folder)[2], "test")
+    for name in ("train", "val"):
+        split |= {prepared.paths()[row]: name for row in prepared.indices(name)}
+    cats = [split[path] for path in sorted(split) if path.startswith("cat")]
+    assert found["in_train"] == cats.count("train") - 1 == 13
+    assert (
+        found["across_splits"]
+        == len(found["pairs"])
+        == sum(set(cats[:index]) - {cats[index]} != set() for index in range(20))
+    )
+    for pair in found["pairs"]:
+        assert split[pair["path"]] == pair["split"] != pair["other_split"] == split[pair["other_path"]]
+
+
+def test_options_out_of_range_are_all_named(tmp_path):
+    with pytest.raises(RequestError) as caught:
+        prepare("digits", image_size=12, resize="squish", val_fraction=0.0, test_fraction=0.9)
+    assert caught.value.problems == (
+        "image size 12 is out of range: allowed are 28 to 224 pixels",
+        "resize 'squish' is not known: did you mean 'squash'? allowed are crop, squash",
+        "val fraction 0.0 is out of range: allowed are 0.01 to 0.5",
+        "test fraction 0.9 is out of range: allowed are 0.01 to 0.5",
+    )
+
+
+def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    data = write_images(tmp_path / "data", each=3)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "file/below"))
+    with pytest.raises(RequestError, match=r"cache folder .* cannot be made .*: set CONVSCOUT_CACHE"):
+        prepare(data)
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "cache"))
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.os, "access", lambda path, mode: False)
+        with pytest.raises(RequestError, match=r"cache folder .* cannot be written: set CONVSCOUT_CACHE"):
+            prepare(data)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2**20}))
+    with pytest.raises(RequestError, match=r"has 1 MB free, and the decoded images need 1 MB"):
+        prepare(data, image_size=224)
+
+
+def test_a_folder_that_is_no_cache(tmp_path):
+    with pytest.raises(RequestError, match=r"image cache .* cannot be opened .*: prepare the data again"):
+        open_cache(tmp_path)
+
+
+def test_manifest_is_json(tmp_path):
+    prepared = prepare(write_images(tmp_path / "data"))
+    assert json.loads((prepared.folder / "manifest.json").read_text()) == prepared.manifest
+    assert prepared.manifest["split"] == {
+        "given": [],
+        "by_group": False,
+        "val_fraction": 0.15,
+        "test_fraction": 0.2,
+        "seed": 0,
+    }
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not on this machine")
+def test_real_images_with_a_given_split():
+    prepared = prepare(str(DATA / "cifar10-small.zip"))
+    assert prepared.image_shape == (3, 32, 32)
+    assert {name: sum(counts.values()) for name, counts in prepared.counts.items()} == {
+        "train": 1700,
+        "val": 300,
+        "test": 1000,
+    }
+    assert prepared.refused == []

@@ -1,0 +1,71 @@
+"""CSV files as DATA."""
+
+import os
+
+import pytest
+
+from foundation import RequestError
+from trainables.images import list_images
+
+TWO_CLASSES = [f"{label}/{index}.png" for label in ("cat", "dog") for index in range(3)]
+
+
+def write_csv(root, text):
+    for path in TWO_CLASSES:
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).touch()
+    (root / "data.csv").write_text(text, encoding="utf-8")
+    return str(root / "data.csv")
+
+
+def test_csv(tmp_path):
+    splits = ("train", "Valid", "test")
+    lines = [f"{path},{path[:3]},{splits[int(path[-5])]},g{path[-5]}" for path in TWO_CLASSES]
+    data = write_csv(
+        tmp_path, "\ufeffpath,label,split,group\n" + "\n".join([*lines, "cat/7.png,cat,train,g0", lines[0]])
+    )
+    listing = list_images(data)
+    assert [(item.path, item.label, item.split) for item in listing.items] == [
+        (path, path[:3], ("train", "val", "test")[int(path[-5])]) for path in TWO_CLASSES
+    ]
+    assert [item.group for item in listing.items] == ["g0", "g1", "g2"] * 2
+    assert [refusal.reason for refusal in listing.refused] == [
+        "row 8 names a file that does not exist",
+        "row 9 names a file that an earlier row names",
+    ]
+    before = listing.key
+    os.utime(tmp_path / "cat/0.png", ns=(1, 1))
+    assert list_images(data).key != before
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("path,lable\ncat/0.png,cat", ["column 'lable' is not known: did you mean 'label'?", "has no column 'label'"]),
+        ("path,path,label\na,b,c", ["has the column 'path' twice"]),
+        ("", ["has no column 'path': its columns are none", "has no column 'label'"]),
+        ("path,label,split\ncat/0.png,,trian", ["row 2: the label is empty", "row 2: split 'trian' is not known: did"]),
+        ("path,label\ncat/0.png,cat,3", ["row 2 has more cells than there are columns"]),
+        (
+            "path,label,split,group\ncat/0.png,cat,train,a\ndog/0.png,dog,test,a",
+            ["group 'a' is in test and train; a group belongs to one split"],
+        ),
+        (
+            "path,label\nnone.png,cat",
+            ["names no image that exists: 1 of its rows were refused, the first because row 2"],
+        ),
+        ('path,label\n"cat/0.png,cat', ["cannot be read as CSV"]),
+    ],
+)
+def test_mistakes_in_a_csv(text, problems, tmp_path):
+    with pytest.raises(RequestError) as caught:
+        list_images(write_csv(tmp_path, text))
+    for found, expected in zip(caught.value.problems, problems, strict=True):
+        assert expected in found
+
+
+def test_many_mistakes_in_a_csv_are_summed_up(tmp_path):
+    with pytest.raises(RequestError) as caught:
+        list_images(write_csv(tmp_path, "path,label\n" + "a.png,\n" * 50))
+    assert len(caught.value.problems) == 11
+    assert caught.value.problems[-1].endswith("40 more rows like these")
