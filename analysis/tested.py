@@ -114,4 +114,4 @@ def _per_class(figures: dict[str, Any]) -> Table:
         )
         for row in figures["per_class"]
     )
-    return Table("By class", ("class", "precision", "recall", "f1", "auc", "test images"), rows)
+    return Table("By class", ("class", "precision", "recall", "F1", "AUC", "test images"), rows)
