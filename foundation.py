@@ -56,6 +56,11 @@ def seed_from(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+def printable(text: str) -> str:
+    """Return the text without the characters that control a terminal; each becomes a visible replacement."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary file path next to `path`; on a clean exit it is synced to disk and renamed into place.

@@ -82,7 +82,7 @@ def over_seeds(values: Sequence[float], *, proportion: bool = True) -> dict[str,
     n, mean = len(values), float(np.mean(values))
     if n == 1:
         return {"mean": mean, "low": None, "high": None, "n": 1}
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     reach = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
     low, high = mean - reach, mean + reach

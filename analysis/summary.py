@@ -22,6 +22,12 @@ def summary(analysis: Analysis) -> Section | NotYet:
     return Section(tuple(sentences))
 
 
+def sentences(analysis: Analysis) -> tuple[str, ...]:
+    """Return the summary for a terminal: its sentences, or why there is none yet."""
+    found = summary(analysis)
+    return (found.reason,) if isinstance(found, NotYet) else tuple(found.sentences)
+
+
 def _outcome(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
     tested = [contender for contender in contenders if contender.get("test")]
     if not tested:

@@ -3,8 +3,10 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from cluster.resources import Slot
 from foundation import RequestError
 
 # Each with the reason it is not left at Ray's default (verified with Ray 2.60, see docs/decisions.md).
@@ -19,7 +21,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Ray sees no metrics: our hooks decide
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's own state is never read back
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_RESULT_DELIM": "/",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a banner even when told to be silent
 }
 
 
@@ -51,6 +53,14 @@ def connect(address: str | None = None, cpus: int | None = None) -> Any:
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray
+
+
+def run_on_worker(function: Callable[..., Any], slot: Slot, *arguments: Any) -> Any:
+    """Return what `function(*arguments)` gives in a worker process that has a trial's resources."""
+    import ray
+
+    remote = ray.remote(num_cpus=slot.cpus, num_gpus=slot.gpus, max_retries=0)(function)
+    return ray.get(remote.remote(*arguments))
 
 
 def disconnect() -> None:

@@ -25,9 +25,10 @@ class TrialRecord:
     config: dict[str, Any]
     seed: int
     work: dict[str, Any]
-    proposed_seq: int
+    method: str
     proposed_time: float
     attempts: int = 0
+    n_params: int | None = None
     epochs: list[Row] = field(default_factory=list)
     decisions: list[Row] = field(default_factory=list)
     checkpoint: Row | None = None
@@ -40,6 +41,11 @@ class TrialRecord:
     def live(self) -> bool:
         """Whether the trial still has to run, or runs."""
         return self.status is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial ended without having been trained as it should: diverged, out of memory, lost, ..."""
+        return self.status not in (None, "completed", "stopped")
 
     @property
     def rung(self) -> int:
@@ -155,12 +161,14 @@ class History:
             config=row["config"],
             seed=row["seed"],
             work=row["work"],
-            proposed_seq=row["seq"],
+            method=row["method"],
             proposed_time=row["time"],
         )
 
     def _started(self, row: Row) -> None:
-        self.trials[row["trial"]].attempts = row["attempt"]
+        record = self.trials[row["trial"]]
+        record.attempts = row["attempt"]
+        record.n_params = row.get("n_params", record.n_params)
 
     def _epoch(self, row: Row) -> None:
         if self.accepts(row["trial"], row["attempt"], row["epoch"]):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,9 @@ MAX_ATTEMPTS = 3
 class Proposal:
     """One trial to run: what it is for, its configuration and seed, and what the trainable must do with them.
 
-    `work` holds `epochs` (how many at most) and whatever else the trainable reads; `rejected` the configurations
-    that were refused before this one, as fields of `rejected` rows; `details` goes into the `proposed` row.
+    `method` is what proposed it (a search method, `baseline`, `analysis`). `work` holds `epochs` (how many at most)
+    and whatever else the trainable reads; `rejected` the configurations that were refused before this one, as the
+    fields of `rejected` rows.
     """
 
     role: str
@@ -37,7 +38,7 @@ class Proposal:
     config: dict[str, Any]
     seed: int
     work: dict[str, Any]
-    details: dict[str, Any] = field(default_factory=dict)
+    method: str
     rejected: tuple[dict[str, Any], ...] = ()
 
 
@@ -175,8 +176,9 @@ class Dispatcher:
             config=proposal.config,
             seed=proposal.seed,
             work=proposal.work,
+            method=proposal.method,
+            draw=len(proposal.rejected),
             seen=self.history.last_seq,
-            **proposal.details,
         )
         return trial
 

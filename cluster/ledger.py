@@ -116,6 +116,22 @@ class Ledger:
         self.close()
 
 
+def holder(folder: Path) -> int | None:
+    """Return the process that holds the ledger, or None when nobody does; `RequestError` if it runs elsewhere."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        text = os.pread(descriptor, 1000, 0).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    host, pid = text.removeprefix("host ").split(", pid ", 1)
+    if host != socket.gethostname():
+        raise RequestError(f"{folder} is in use on another host ({text}): stop it there")
+    return int(pid.split(",")[0])
+
+
 def _take_lock(folder: Path) -> int:
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:

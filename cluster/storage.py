@@ -1,7 +1,11 @@
 """The experiment folder: where it is, whether it can be written, and what experiments there are."""
 
+import json
 import os
+import platform
 import re
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from cluster.ledger import LEDGER
 from foundation import RequestError, unknown_word, write_json
 
 SPEC = "experiment.json"
+FORMAT = 1
 TRIALS = "trials"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -65,6 +70,27 @@ def trial_folder(folder: Path, trial: int) -> Path:
     return folder / TRIALS / f"{trial:04d}"
 
 
-def write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    """Write `experiment.json`: what was asked, with the versions and the command line."""
-    write_json(folder / SPEC, spec)
+def write_experiment(folder: Path, experiment: dict[str, Any]) -> None:
+    """Write `experiment.json`: what was asked, on which data, with which versions and command line."""
+    write_json(folder / SPEC, experiment)
+
+
+def read_experiment(folder: Path) -> dict[str, Any]:
+    """Return what `experiment.json` holds; raises `RequestError` when it is missing, damaged or of another format."""
+    try:
+        experiment: dict[str, Any] = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder / SPEC} cannot be read: {error}") from error
+    if experiment.get("format") != FORMAT:
+        raise RequestError(f"{folder / SPEC} has format {experiment.get('format')}; this version reads {FORMAT}")
+    return experiment
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    packages = ("convscout", "numpy", "opencv-python-headless", "ray", "torch", "torchvision")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

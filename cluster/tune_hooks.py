@@ -21,6 +21,10 @@ class SearcherHook(Searcher):
         super().__init__()
         self.dispatcher = dispatcher
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Ray's files nothing to keep: the dispatcher holds open files and a terminal."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial for Ray; None while others run, and FINISHED, for good, when none does.
 
@@ -49,6 +53,10 @@ class SchedulerHook(FIFOScheduler):
     def __init__(self, dispatcher: "Dispatcher") -> None:
         super().__init__()
         self.dispatcher = dispatcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Ray's files nothing to keep."""
+        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Pass one report on; the answer is the dispatcher's."""

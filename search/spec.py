@@ -13,7 +13,7 @@ MethodName = Literal["random", "grid", "asha", "tpe", "tpe_asha"]
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 # What may differ when an experiment goes on: where and for how long it runs, not what it is.
-OPERATIONAL = frozenset({"storage", "address", "time_budget", "max_concurrent", "trials", "name", "data"})
+OPERATIONAL = frozenset({"storage", "address", "time_budget", "max_concurrent", "trials", "name"})
 
 
 def seconds_of(text: str | float | None) -> float | None:
@@ -80,6 +80,9 @@ def make_spec(options: dict[str, Any], config_file: str | None = None) -> Search
     merged = (_read_config(config_file) if config_file else {}) | given
     if isinstance(merged.get("arch"), str):
         merged["arch"] = (merged["arch"],)
+    for name in ("data", "weights", "space"):
+        if merged.get(name) and Path(str(merged[name])).exists():
+            merged[name] = str(Path(str(merged[name])).resolve())  # workers and later resumes run elsewhere
     merged.setdefault("name", default_name(str(merged.get("data", ""))))
     try:
         return SearchSpec(**merged)

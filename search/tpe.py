@@ -74,7 +74,7 @@ def _raw(name: str, space: Space, value: Any) -> float:
         case Choice(options):
             return float(options.index(value))
         case Integer(low, _, step, False):
-            return (value - low) / step
+            return float((value - low) / step)
     return float(value)
 
 

@@ -83,7 +83,7 @@ def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int) -> It
 
     The last step takes what is left; a single image left over is dropped, since batch norm cannot use it.
     """
-    slices = [part for part in order.split(batch_size) if len(part) > 1 or len(order) == 1]
+    slices = [part for part in torch.split(order, batch_size) if len(part) > 1 or len(order) == 1]
     for start in range(0, len(slices), accumulation_steps):
         yield slices[start : start + accumulation_steps]
 

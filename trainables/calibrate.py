@@ -39,7 +39,7 @@ def _step_seconds(device: torch.device, precision: str, channels_last: bool) -> 
     for before, after in ((3, 32), (32, 64), (64, 64)):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    model = nn.Sequential(*layers).to(device, memory_format=memory_format)
+    model = nn.Sequential(*layers).to(device).to(memory_format=memory_format)
     images = torch.rand(32, 3, 32, 32, device=device).contiguous(memory_format=memory_format)
     best = float("inf")
     for _ in range(ROUNDS + 1):  # the first round warms up, and is never the fastest

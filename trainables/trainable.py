@@ -94,7 +94,7 @@ class ImageTrainable(Trainable):
             "start_from": kept.path and kept.path.name,
             "damaged": list(kept.damaged),
             "n_params": self.training.n_params,
-            "trains": self.training.model.trains(),
+            "trains": self.training.model.describe_trainable(),
             "epochs": self.epochs,
         }
 

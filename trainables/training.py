@@ -118,7 +118,8 @@ class Training:
             deviation=self.dataset.deviation,
             source=source,
             weights=pretrained,
-        ).to(self.device, memory_format=self.batches.memory_format)
+        )
+        self.model.to(self.device).to(memory_format=self.batches.memory_format)
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.train_on_val = train_on_val
@@ -221,7 +222,7 @@ class Training:
         confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
         loss = torch.zeros((), device=self.device)
         self.model.eval()
-        for part in self.val_indices.split(evaluation_batch(self.dataset.image_shape)):
+        for part in torch.split(self.val_indices, evaluation_batch(self.dataset.image_shape)):
             images, labels = self.batches.take(part)
             with torch.inference_mode(), self._autocast():
                 logits = self.model(images).float()

@@ -1,0 +1,77 @@
+"""An experiment as it lies on disk: what was asked and what happened. Needs no Ray and unpickles nothing."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.history import History, ranked
+from cluster.ledger import read_history
+from cluster.storage import read_experiment
+from cluster.table import trial_row
+from trainables.cache import ImageCache, open_cache
+
+REFUSED_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A read experiment: its folder, what `experiment.json` says, and the history its ledger adds up to."""
+
+    folder: Path
+    asked: dict[str, Any]
+    history: History
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What was asked of the search."""
+        spec: dict[str, Any] = self.asked["spec"]
+        return spec
+
+    @property
+    def metric(self) -> str:
+        """The metric that trials are ranked by."""
+        return str(self.spec["metric"])
+
+    def cache(self) -> ImageCache:
+        """Return the decoded images; raises `RequestError` if they are gone or are no longer those."""
+        return open_cache(Path(self.asked["data"]["cache"]))
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the part of `analysis.json` that says what was searched, on which data, with which versions."""
+        cache = self.cache()
+        return {
+            "name": self.asked["name"],
+            "data": self.spec["data"],
+            "fingerprint": self.asked["data"]["fingerprint"],
+            "classes": list(cache.classes),
+            "image_shape": list(cache.image_shape),
+            "counts": cache.counts,
+            "n_refused": len(cache.refused),
+            "refused": cache.refused[:REFUSED_SHOWN],
+            "method": self.spec["method"],
+            "metric": self.metric,
+            "epochs": self.spec["epochs"],
+            "trials": self.history.trials_wanted,
+            "seed": self.spec["seed"],
+            "architectures": list(self.asked["spaces"]),
+            "versions": self.asked["versions"],
+            "command_line": self.asked["command_line"],
+            "created": self.asked["created"],
+        }
+
+    def search_results(self) -> dict[str, Any]:
+        """Return the part of `analysis.json` that lists the search's trials, best first."""
+        records = self.history.of_role("search")
+        rows = [trial_row(record, self.metric) | {"config": record.config} for record in ranked(records, self.metric)]
+        return {
+            "by_status": dict(Counter(row["status"] for row in rows)),
+            "seconds": round(sum(record.seconds() for record in records), 1),
+            "rejected": len(self.history.rejected),
+            "trials": rows,
+        }
+
+
+def open_experiment(folder: Path, history: History | None = None) -> Experiment:
+    """Return the experiment in a folder; `history` is given by whoever holds its ledger open."""
+    return Experiment(folder, read_experiment(folder), history or read_history(folder))

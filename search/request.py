@@ -1,0 +1,156 @@
+"""A checked request with all that it names at hand: the decoded images, the spaces, the users' own architectures."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import spaces
+from cluster.storage import FORMAT, versions
+from foundation import Problems, RequestError
+from search.preflight import impossible
+from search.spec import SearchSpec, differences
+from spaces import Space
+from spaces.domains import grid
+from trainables.cache import ImageCache, open_cache, prepare
+
+OnDecoded = Callable[[int, int], None]
+DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a search needs to know: the request, the images, a space per architecture, and the users' source texts."""
+
+    spec: SearchSpec
+    cache: ImageCache
+    spaces: Mapping[str, Space]
+    sources: Mapping[str, str]
+
+    def impossible(self, architecture: str, config: Mapping[str, Any]) -> str | None:
+        """Return why a configuration cannot be built for these images, or None."""
+        return impossible(
+            architecture, config, self.cache.image_shape, len(self.cache.classes), self.sources.get(architecture)
+        )
+
+
+def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
+    """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
+    loaded, sources = load_spaces(spec)
+    _check_weights(loaded)
+    return Request(spec, _decoded(spec, on_decoded), loaded, sources)
+
+
+def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
+    """Return a space per architecture, as `--space` and `--weights` leave it, and the users' source texts."""
+    problems = Problems()
+    loaded: dict[str, Space] = {}
+    sources: dict[str, str] = {}
+    for name in spec.arch or default_architectures()[0]:
+        try:
+            space = spaces.load(name)
+        except RequestError as error:
+            problems.found += error.problems
+            continue
+        if space.architecture in loaded:
+            problems.add(f"--arch {name}: the architecture {space.architecture!r} is there twice")
+        loaded[space.architecture] = space
+        if name.endswith(".py"):
+            sources[space.architecture] = Path(name).read_text(encoding="utf-8")
+    problems.raise_if_any()
+    if spec.weights:
+        transfer = [name for name, space in loaded.items() if "weights" in space.knobs]
+        if not transfer:
+            raise RequestError(f"--weights {spec.weights}: none of {', '.join(loaded)} takes pretrained weights")
+        for name in transfer:
+            loaded[name] = spaces.narrowed(loaded[name], {"weights": spec.weights}, "--weights")
+    if spec.space:
+        changed = spaces.read_space_file(Path(spec.space), tuple(loaded.values()))
+        loaded = {space.architecture: space for space in changed}
+    return loaded, sources
+
+
+def default_architectures() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the architectures searched when none is asked for, and those left out for want of their weights."""
+    from trainables.models import weights_at_hand
+
+    transfer = [name for name in spaces.names() if "weights" in spaces.load(name).knobs]
+    at_hand = tuple(name for name in transfer if weights_at_hand(name))
+    return DEFAULT_ARCHITECTURES + at_hand, tuple(name for name in transfer if name not in at_hand)
+
+
+def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:
+    """Return what `experiment.json` keeps of a request."""
+    cache = request.cache
+    return {
+        "format": FORMAT,
+        "name": request.spec.name,
+        "spec": request.spec.model_dump(mode="json"),
+        "spaces": {name: space.rows() for name, space in request.spaces.items()},
+        "sources": dict(request.sources),
+        "data": {"cache": str(cache.folder), "fingerprint": cache.fingerprint},
+        "versions": versions(),
+        "command_line": command_line,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def reopen(spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded | None) -> Request:
+    """Return the request of an experiment that is there: its spaces as recorded, its images as they were.
+
+    Where the cache is gone, DATA is decoded again; raises `RequestError` if it is not what it was.
+    """
+    try:
+        cache = open_cache(Path(experiment["data"]["cache"]))
+    except RequestError:
+        cache = _decoded(spec, on_decoded)
+    if cache.fingerprint != experiment["data"]["fingerprint"]:
+        raise RequestError(
+            f"{spec.data} is no longer what this experiment was searched on: its fingerprint was "
+            f"{experiment['data']['fingerprint'][:12]} and is {cache.fingerprint[:12]}. Put the data back, or start a "
+            "new experiment with another --name"
+        )
+    loaded = {name: Space.from_rows(rows) for name, rows in experiment["spaces"].items()}
+    return Request(spec, cache, loaded, experiment["sources"])
+
+
+def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
+    """Return a sentence for each thing that a new request asks for otherwise than the experiment that is there.
+
+    Files that the request names count by what they hold.
+    """
+    found = differences(experiment["spec"], spec)
+    if not found:
+        loaded, sources = load_spaces(spec)
+        recorded = {name: json.dumps(rows) for name, rows in experiment["spaces"].items()}
+        for name, space in loaded.items():
+            if json.dumps(space.rows()) != recorded.get(name):
+                found.append(f"space: what may vary for {name} is no longer what it was")
+        found += [f"arch: the file of {name} has changed" for name in sources if sources != experiment["sources"]]
+    return found
+
+
+def _decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
+    return prepare(
+        spec.data,
+        image_size=spec.image_size,
+        resize=spec.resize,
+        val_fraction=spec.val_fraction,
+        test_fraction=spec.test_fraction,
+        on_progress=on_decoded,
+    )
+
+
+def _check_weights(loaded: Mapping[str, Space]) -> None:
+    """Read all pretrained weights once, in the driver and now, not after an hour in a worker."""
+    for name, space in loaded.items():
+        if "weights" not in space.knobs:
+            continue
+        from trainables.models import build_classifier
+        from trainables.recipe import split
+
+        _, knobs = split(space.baseline)
+        for weights in grid(space.knobs["weights"].domain):
+            build_classifier(name, (3, 32, 32), 2, knobs | {"weights": weights}, mean=(0.0,) * 3, deviation=(1.0,) * 3)

@@ -1,0 +1,200 @@
+"""Run a search, or go on with one: replay the ledger, then launch with the method's proposals and decisions."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.connect import connect, run_on_worker
+from cluster.history import History, Row, TrialRecord, ranked
+from cluster.launch import Decision, Dispatcher, Proposal, launch
+from cluster.ledger import Ledger
+from cluster.resources import Slot, choose_slot
+from cluster.storage import experiment_folder, read_experiment, write_experiment
+from cluster.table import write_trials_csv
+from cluster.watch import watchers
+from foundation import RequestError, seed_from
+from search.halving import Halving, out_of_patience
+from search.methods import METHODS, Observation, Question
+from search.request import OnDecoded, Request, changes, describe_experiment, prepare_request, reopen
+from search.spec import SearchSpec
+from spaces import Space
+
+MAX_DRAWS = 50  # configurations refused in a row before the space itself is refused
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the experiment lies, and whether it was interrupted before its end."""
+
+    folder: Path
+    interrupted: bool
+
+
+def search(
+    spec: SearchSpec,
+    *,
+    command_line: str = "",
+    quiet: bool = False,
+    on_decoded: OnDecoded | None = None,
+) -> Outcome:
+    """Run the search that `spec` asks for, or go on with the experiment of that name if it asked for the same.
+
+    A live table goes to standard error unless `quiet`; `on_decoded(done, total)` is told while images are decoded.
+    Raises `RequestError`, before Ray starts, with everything that is wrong in the request.
+    """
+    folder = experiment_folder(spec.storage, spec.name)
+    with Ledger(folder) as ledger:
+        if ledger.history.experiment is None:
+            request = prepare_request(spec, on_decoded)
+            write_experiment(folder, describe_experiment(request, command_line))
+            ledger.append("experiment", name=spec.name, trials=spec.trials)
+        else:
+            request = _same_request(folder, spec, on_decoded)
+            _resumed(ledger, max(spec.trials, ledger.history.trials_wanted or 0))
+        return _run(request, ledger, quiet)
+
+
+def resume(
+    folder: Path,
+    *,
+    trials: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    quiet: bool = False,
+    on_decoded: OnDecoded | None = None,
+) -> Outcome:
+    """Go on with an experiment; `trials` extends it: `+20` by twenty, `60` to sixty in all.
+
+    `overrides` replaces operational settings of the request (`time_budget`, `address`, `max_concurrent`).
+    """
+    with Ledger(folder) as ledger:
+        experiment = read_experiment(folder)
+        spec = SearchSpec(**experiment["spec"] | (overrides or {}))
+        request = reopen(spec, experiment, on_decoded)
+        _resumed(ledger, trials_in_all(trials, ledger.history.trials_wanted or spec.trials))
+        return _run(request, ledger, quiet)
+
+
+def trials_in_all(asked: str | None, before: int) -> int:
+    """Return the number of trials that `--trials` of resume asks for, given how many there were to be before."""
+    if asked is None:
+        return before
+    if not asked.removeprefix("+").isdigit():
+        raise RequestError(f"--trials {asked!r}: write +20 for twenty more, or 60 for sixty in all")
+    wanted = before + int(asked) if asked.startswith("+") else int(asked)
+    if wanted < before:
+        raise RequestError(f"--trials {asked}: the experiment already has {before} trials, it cannot shrink")
+    return wanted
+
+
+def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
+    experiment = read_experiment(folder)
+    if found := changes(spec, experiment):
+        raise RequestError(
+            f"the experiment {spec.name!r} is there already and asked for something else; give another --name, or "
+            f"go on with it by `convscout resume {spec.name}`",
+            *found,
+        )
+    return reopen(spec, experiment, on_decoded)
+
+
+def _resumed(ledger: Ledger, trials: int) -> None:
+    ledger.append("resumed")
+    if trials != ledger.history.trials_wanted:
+        ledger.append("extended", trials=trials)
+
+
+def _run(request: Request, ledger: Ledger, quiet: bool) -> Outcome:
+    spec, folder = request.spec, ledger.path.parent
+    planner = Planner(request)
+    if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
+        return Outcome(folder, interrupted=False)  # nothing is left to do: Ray need not start
+    ray = connect(spec.address)
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    slot = choose_slot(cpus, gpus, spec.cpus_per_trial, spec.gpus_per_trial)
+    calibrated = _calibrated(ledger, spec, slot)
+    from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
+
+    budget = None if spec.time_budget is None else spec.time_budget - ledger.history.active_seconds
+    experiment = read_experiment(folder)
+    slots = min(slot.how_many(cpus, gpus), spec.max_concurrent or 1_000_000)
+    watching = watchers(folder, experiment, "search", slots, budget_seconds=budget, quiet=quiet)
+    dispatcher = Dispatcher(ledger, "search", planner.next_work, planner.decide, watching, budget)
+    parameters = worker_parameters(folder, experiment, calibrated)
+    done = launch(ImageTrainable, dispatcher, slot, parameters, spec.max_concurrent)
+    write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
+    return Outcome(folder, interrupted=not done)
+
+
+def _calibrated(ledger: Ledger, spec: SearchSpec, slot: Slot) -> Row:
+    """Return the `calibrated` row, measured on a worker once per experiment."""
+    if ledger.history.calibrated is None:
+        from trainables.calibrate import calibrate
+
+        start = time.monotonic()
+        settings, device = run_on_worker(calibrate, slot, spec.precision, slot.cpus)
+        took = round(time.monotonic() - start, 3)
+        return ledger.append(
+            "calibrated", settings=settings.to_json(), device=device, slot=slot.to_json(), seconds=took
+        )
+    return ledger.history.calibrated
+
+
+class Planner:
+    """Proposes the next trial and judges the running ones; a pure function of the request and the history."""
+
+    def __init__(self, request: Request) -> None:
+        self.spec = request.spec
+        self.request = request
+        self.method = METHODS[request.spec.method]()
+        self.halving = Halving(request.spec.metric, request.spec.epochs)
+
+    def next_work(self, history: History) -> Proposal | None:
+        """Return the next trial, of the architecture with the fewest so far; None when all wanted ones are there."""
+        searched = history.of_role("search")
+        if len(searched) >= (history.trials_wanted or self.spec.trials):
+            return None
+        of = {name: [record for record in searched if record.architecture == name] for name in self.request.spaces}
+        for name in sorted(of, key=lambda name: len(of[name])):  # stable: ties go in the order asked
+            if proposal := self._propose(self.request.spaces[name], of[name], history.next_trial()):
+                return proposal
+        return None
+
+    def decide(self, history: History, record: TrialRecord, row: Row) -> Decision | None:
+        """Return whether a trial goes on after an epoch: rungs first, where the method has them, then patience."""
+        decision = self.halving.decide(history, record, row) if self.method.stops_early else None
+        if self.spec.patience and not (decision and decision.stop):
+            decision = out_of_patience(record, row, self.spec.patience) or decision
+        return decision
+
+    def _propose(self, space: Space, records: list[TrialRecord], trial: int) -> Proposal | None:
+        rejected: list[dict[str, Any]] = []
+        for draw in range(MAX_DRAWS):
+            question = Question(space, len(records), draw, self.spec.seed, self._observations(records))
+            baseline = not records and draw == 0
+            config = dict(space.baseline) if baseline else self.method.propose(question)
+            if config is None:
+                return None
+            why = self.request.impossible(space.architecture, config)
+            if why is None:
+                return Proposal(
+                    role="search",
+                    architecture=space.architecture,
+                    config=config,
+                    seed=seed_from(self.spec.seed, "trial", trial),
+                    work={"epochs": self.spec.epochs, "schedule_epochs": self.spec.epochs},
+                    method="baseline" if baseline else self.spec.method,
+                    rejected=tuple(rejected),
+                )
+            rejected.append({"draw": draw, "config": config, "why": why})
+        raise RequestError(
+            f"{space.architecture}: {MAX_DRAWS} configurations in a row cannot be built for this data, the last one "
+            f"because: {rejected[-1]['why']}. Narrow its space with --space"
+        )
+
+    def _observations(self, records: list[TrialRecord]) -> list[Observation]:
+        """Return the trials in order with their ranks; those still running rank as the worst."""
+        ended = ranked([record for record in records if not record.live], self.spec.metric)
+        rank = {record.trial: position for position, record in enumerate(ended)}
+        return [Observation(record.config, rank.get(record.trial, len(ended))) for record in records]

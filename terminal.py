@@ -1,0 +1,87 @@
+"""What the front door prints: tables on standard output, everything else on standard error."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from foundation import printable
+
+output = Console()
+errors = Console(stderr=True)
+
+
+def say(text: str, console: Console = output) -> None:
+    """Print a line as it is: what comes from outside can neither format nor control the terminal."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; numbers stand at the right."""
+    table = Table(*columns)
+    for number, column in enumerate(table.columns):
+        if rows and all(isinstance(row[number], int | float | None) for row in rows):
+            column.justify = "right"
+    for row in rows:
+        table.add_row(*("" if value is None else escape(printable(_text(value))) for value in row))
+    output.print(table)
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
+    """Print dictionaries with equal keys as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(list(rows), indent=1))
+    elif rows:
+        show_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        say("There are none.")
+
+
+def show_leaderboard(folder: Path, metric: str, limit: int | None = None, as_json: bool = False) -> None:
+    """Print the trials of a search, best first, and what became of each."""
+    from cluster.history import ranked
+    from cluster.ledger import read_history
+    from cluster.table import trial_row
+
+    records = ranked(read_history(folder).of_role("search"), metric)
+    rows = [trial_row(record, metric) | {"config": record.config} for record in records]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    shown = ("trial", "architecture", "status", "epochs_run", "epochs", "best_epoch", "val_loss", "val_accuracy")
+    columns = list(dict.fromkeys([*shown, metric]))
+    show_table(
+        [*columns, "why it ended"],
+        [[*(row[name] for name in columns), row["error"] or row["stop_reason"]] for row in rows[:limit]],
+    )
+
+
+@contextmanager
+def decoding() -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that shows a progress bar while images are decoded."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=errors, transient=True)
+    task = bar.add_task("decode", total=None)
+
+    def on_decoded(done: int, total: int) -> None:
+        if done >= total:
+            bar.stop()
+        elif not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield on_decoded
+    finally:
+        bar.stop()
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
