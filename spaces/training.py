@@ -10,7 +10,7 @@ _SCHEDULES = ("constant", "step", "cosine", "one_cycle", "plateau")
 
 TRAINING: dict[str, Knob] = {
     "learning_rate": Knob(
-        LogUniform(1e-5, 1e-1), "step size", "from slow fine-tuning to the most that sgd bears", Between(1e-8, 10)
+        LogUniform(1e-5, 1e-1), "peak step size", "from slow fine-tuning to the most that sgd bears", Between(1e-8, 10)
     ),
     "optimizer": Knob(Choice(_OPTIMIZERS), "", "the four in common use", Among(_OPTIMIZERS)),
     "momentum": Knob(

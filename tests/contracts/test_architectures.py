@@ -67,7 +67,8 @@ def test_random_configurations_build_and_run_on_meta(name):
         channels, side = rng.choice((1, 3)), rng.choice((28, 32, 33, 64, 97, 160, 224))
         with torch.device("meta"):
             model = built(name, channels=channels, side=side, config=config)
-            logits = model(torch.empty(2, channels, side, side))
+        logits = model(torch.empty(2, channels, side, side, device="meta"))
+        assert logits.is_meta
         assert logits.shape == (2, 7)
         assert models.count_parameters(model) > 0
 
