@@ -133,7 +133,9 @@ class Progress(Guarded):
 
     def _best(self, standing: Standing) -> Table:
         metrics = list(dict.fromkeys(("val_loss", "val_accuracy", self.metric)))
-        table = _table("best so far", "trial", "architecture", "epochs", *metrics, *KNOBS_SHOWN)
+        table = _table(
+            "best so far, those trained furthest first", "trial", "architecture", "epochs", *metrics, *KNOBS_SHOWN
+        )
         for record in standing.best:
             best = record.best_epoch(self.metric) or {}
             table.add_row(

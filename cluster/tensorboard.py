@@ -4,8 +4,9 @@ Trial 7 is the run `0007`, with `0007/train` and `0007/val` below it: both use t
 that TensorBoard draws them on the same axes. The HParams tab has a session for every trial, whatever its end.
 
 The events are derived from the ledger and hold nothing else. A file is opened, appended to and closed for each
-row, so a killed driver loses at most its last row. The first row that a new driver observes writes every trial
-again whose files do not say that it ended; any trial that goes on after its end is written again, too.
+row, so a killed driver loses at most the events of its last row. The first row that a new driver observes writes
+every trial again whose files do not say that it ended, and so is a trial that goes on after its end: into new
+files, whose START record makes TensorBoard forget the points it had.
 """
 
 import sys
@@ -84,10 +85,12 @@ class TensorBoardWriter(Guarded):
         return any(metadata.SESSION_END_INFO_TAG.encode() in file.read_bytes() for file in files)
 
     def _write_trial(self, record: TrialRecord, row: Row) -> None:
-        """Replace the trial's event files by what the history holds of it, up to and including `row`."""
+        """Write what the history holds of a trial, up to and including `row`, in place of what its files say."""
         if self._columns.learn(record):
             self._write_experiment(row)
         folder = trial_folder(self.folder, record.trial)
+        if self._says_ended(record.trial):
+            _remove_events(folder)
         self._files[record.trial] = {run: folder / run / _file_name(row) for run in RUNS}
         for file in self._files[record.trial].values():
             _begin(file, record.proposed_time)
@@ -137,6 +140,7 @@ class TensorBoardWriter(Guarded):
         ]
         experiment = api_pb2.Experiment(hparam_infos=self._columns.infos(), metric_infos=metric_infos)
         file = self.folder / TRIALS / _file_name(row)
+        _remove_events(file.parent)
         _begin(file, row["time"])
         value = _hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
         _append(file, [Event(wall_time=row["time"], summary=Summary(value=[value]))])
@@ -178,7 +182,7 @@ class _Columns:
 
     def _info(self, name: str) -> Any:
         known = self._known[name]
-        info = api_pb2.HParamInfo(name=name, type=_type_of(known))
+        info = api_pb2.HParamInfo(name=name, type=_type_of(known), differs=len(known) > 1)
         if name in self._declared and info.type == api_pb2.DATA_TYPE_FLOAT64:
             info.domain_interval.min_value, info.domain_interval.max_value = min(known), max(known)
         elif name in self._declared and info.type == api_pb2.DATA_TYPE_STRING:
@@ -220,14 +224,18 @@ def _file_name(row: Row) -> str:
     return f"{EVENTS}{row['seq']:010d}"
 
 
-def _begin(file: Path, time: float) -> None:
-    """Start the event file of a run, in place of those there are.
+def _remove_events(folder: Path) -> None:
+    """Remove the event files of one run, since of two ends or two lists of columns TensorBoard takes the first.
 
-    A TensorBoard that has read those forgets what it read when it meets the START record (step 0).
+    Files without an end stay: a TensorBoard that is reading them finds its way to the next one only from there.
     """
+    for file in folder.glob(f"{EVENTS}*"):
+        file.unlink()
+
+
+def _begin(file: Path, time: float) -> None:
+    """Start an event file of a run. What TensorBoard read from earlier files of the run, the START record undoes."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    for old in file.parent.glob(f"{EVENTS}*"):
-        old.unlink()
     version = Event(wall_time=time, file_version="brain.Event:2")
     _append(file, [version, Event(wall_time=time, session_log=SessionLog(status=SessionLog.START))])
 

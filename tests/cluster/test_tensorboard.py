@@ -244,12 +244,13 @@ def test_a_trial_that_goes_on_after_its_end_has_one_curve_and_its_new_end(folder
     run = ObservedRun(writer_of(folder))
     trial = run.begin()
     run.epoch(trial, val_accuracy=0.5)
-    run.end(trial, "stopped", reason="cut")
+    run.end(trial, "lost", error="3 attempts failed")
     run.history.trials[trial].status = None  # as a `reopened` row does
     run.epoch(trial, val_accuracy=0.75)
     run.end(trial, "completed", reason="all 2 epochs")
     assert curve(folder, "0000/val", "accuracy") == {1: 0.5, 2: 0.75}
     assert outcome(folder, "0000").endswith("all 2 epochs")
+    assert hparams_tab(folder).sessions["0000"].status == api_pb2.STATUS_SUCCESS
 
 
 def test_a_torn_last_record_is_repaired_on_resume(folder):
