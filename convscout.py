@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from foundation import RequestError
-from terminal import decoding, errors, say, show_leaderboard, show_rows, show_table
+from terminal import decoding, errors, leaderboard, say, show_leaderboard, show_rows, show_table
 
 app = typer.Typer(
     name="convscout",
@@ -173,7 +173,11 @@ def show(run: Run, storage: Storage = "runs", as_json: AsJson = False) -> None:
     from cluster.storage import find_run, read_experiment
 
     folder = find_run(run, storage)
-    show_leaderboard(folder, read_experiment(folder)["spec"]["metric"], as_json=as_json)
+    metric = read_experiment(folder)["spec"]["metric"]
+    if as_json:
+        print(json.dumps(leaderboard(folder, metric), indent=1))
+    else:
+        show_leaderboard(folder, metric)
 
 
 @app.command()
@@ -278,7 +282,7 @@ def finish(folder: Path, metric: str, interrupted: bool, storage: str) -> None:
     if interrupted:
         say(f"Interrupted; nothing is lost. Go on with: convscout resume {folder.name}{where}", errors)
         raise KeyboardInterrupt
-    show_leaderboard(folder, metric, limit=10)
+    show_leaderboard(folder, metric, limit=10, reasons=False)
     say(f"All trials: {folder / 'trials.csv'}\nNext: convscout analyze {folder.name}{where}")
 
 

@@ -23,9 +23,11 @@ def say(text: str, console: Console = output) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers stand at the right."""
-    table = Table(*columns)
+    table = Table()
+    for name in columns:
+        table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
     for number, column in enumerate(table.columns):
-        if rows and all(isinstance(row[number], int | float | None) for row in rows):
+        if rows and all(row[number] is None or isinstance(row[number], int | float) for row in rows):
             column.justify = "right"
     for row in rows:
         table.add_row(*("" if value is None else escape(printable(_text(value))) for value in row))
@@ -42,23 +44,32 @@ def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
         say("There are none.")
 
 
-def show_leaderboard(folder: Path, metric: str, limit: int | None = None, as_json: bool = False) -> None:
-    """Print the trials of a search, best first, and what became of each."""
+def show_leaderboard(folder: Path, metric: str, *, limit: int | None = None, reasons: bool = True) -> None:
+    """Print the trials of a search, best first; with `reasons`, why each of them ended."""
+    rows = leaderboard(folder, metric)
+    columns = ["trial", "architecture", "status", "epochs", "best epoch", "val_loss", "val_accuracy"]
+    columns += [metric] * (metric not in columns)
+    shown = [
+        row | {"epochs": f"{row['epochs_run']} of {row['epochs']}", "best epoch": row["best_epoch"]}
+        for row in rows[:limit]
+    ]
+    why = ["why it ended"] * reasons
+    show_table(
+        columns + why,
+        [[row[name] for name in columns] + [row["error"] or row["stop_reason"]] * reasons for row in shown],
+    )
+    if limit is not None and len(rows) > limit:
+        say(f"... and {len(rows) - limit} more")
+
+
+def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
+    """Return the trials of a search as rows, best first."""
     from cluster.history import ranked
     from cluster.ledger import read_history
     from cluster.table import trial_row
 
     records = ranked(read_history(folder).of_role("search"), metric)
-    rows = [trial_row(record, metric) | {"config": record.config} for record in records]
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    shown = ("trial", "architecture", "status", "epochs_run", "epochs", "best_epoch", "val_loss", "val_accuracy")
-    columns = list(dict.fromkeys([*shown, metric]))
-    show_table(
-        [*columns, "why it ended"],
-        [[*(row[name] for name in columns), row["error"] or row["stop_reason"]] for row in rows[:limit]],
-    )
+    return [trial_row(record, metric) | {"config": record.config} for record in records]
 
 
 @contextmanager

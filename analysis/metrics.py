@@ -57,12 +57,7 @@ def classification_metrics(
         "never_predicted": int((ever == 0).sum()),
         "absent": int((~present).sum()),
         "confusion": confusion.tolist(),
-        "per_class": [
-            {"class": name, "precision": p, "recall": r, "f1": f, "support": n, "predicted": times}
-            for name, p, r, f, n, times in zip(
-                classes, *(column.tolist() for column in (precision, recall, f1, support, ever)), strict=True
-            )
-        ],
+        "per_class": _per_class(classes, precision, recall, f1, support, ever),
         "roc": roc,
     }
     if n_classes > 5:
@@ -89,6 +84,12 @@ def over_seeds(values: Sequence[float], *, proportion: bool = True) -> dict[str,
     if proportion:
         low, high = max(0.0, low), min(1.0, high)
     return {"mean": mean, "low": low, "high": high, "n": n}
+
+
+def _per_class(classes: Sequence[str], *columns: NDArray[Any]) -> list[dict[str, Any]]:
+    names = ("class", "precision", "recall", "f1", "support", "predicted")
+    rows = zip(classes, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _normalised(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -1,8 +1,13 @@
-"""Retraining: a list of configurations and seeds, never stopped early, through the launcher of the search."""
+"""Retraining: every contender with fresh seeds, never stopped early, then the final trainings its curves call for.
+
+Both go through the search's launcher in one launch: a contender's final trainings start as soon as its retrained
+runs have ended, while another's still run.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.contest import Contestant
 from analysis.select import Contender
 from cluster.connect import connect
 from cluster.history import History, TrialRecord
@@ -13,36 +18,82 @@ from cluster.storage import read_experiment
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 
-
-def retrain_work(contenders: Sequence[Contender], seeds: int, seed: int) -> list[Proposal]:
-    """Return the retraining of every contender with fresh seeds, none of them its search seed, to all its epochs."""
-    return [
-        _proposal("retrain", contender.record, index, seed, contender.record.work["schedule_epochs"], {})
-        for contender in contenders
-        for index in range(seeds)
-    ]
+ROLES = ("retrain", "final")
 
 
-def final_work(contender: Contender, runs: Sequence[TrialRecord], epochs: int, seed: int) -> list[Proposal]:
-    """Return the final training of a contender on train and validation images together, once per retrained run.
+class Plan:
+    """What an analysis has to train; a pure function of the contenders, the seeds and the history."""
 
-    The learning rates each run recorded are replayed.
-    """
-    return [
-        _proposal(
-            "final",
-            contender.record,
-            run.work["seed_index"],
-            seed,
-            epochs,
-            {
-                "train_on_val": True,
-                "keep_checkpoint": True,
-                "learning_rates": [row["learning_rate"] for row in run.epochs],
+    def __init__(self, contenders: Sequence[Contender], seeds: int, seed: int) -> None:
+        self.contenders, self.seeds, self.seed = contenders, seeds, seed
+
+    def next_work(self, history: History) -> Proposal | None:
+        """Return the next training that the ledger does not have; None when there is none, or none yet."""
+        for contender in self.contenders:
+            for proposal in self.retrainings(contender):
+                if find(history, proposal) is None:
+                    return proposal
+        for contender in self.contenders:
+            for proposal in self.final_trainings(history, contender):
+                if find(history, proposal) is None:
+                    return proposal
+        return None
+
+    def wanted(self, history: History) -> int:
+        """Return how many trainings there will be when all is done: those of earlier analyses, and this one's."""
+        these = [proposal for contender in self.contenders for proposal in self.retrainings(contender)]
+        missing = 2 * len(these) - sum(find(history, proposal) is not None for proposal in these)
+        finals = [each for contender in self.contenders for each in self.final_trainings(history, contender)]
+        return len(history.of_role(*ROLES)) + missing - sum(find(history, each) is not None for each in finals)
+
+    def retrainings(self, contender: Contender) -> list[Proposal]:
+        """Return the retraining of a contender: all its epochs, with seeds of which none is its search seed."""
+        epochs = contender.record.work["schedule_epochs"]
+        return [self._proposal("retrain", contender.record, index, epochs, {}) for index in range(self.seeds)]
+
+    def final_trainings(self, history: History, contender: Contender) -> list[Proposal]:
+        """Return the final training on train and validation images together, once per sound retrained run.
+
+        It runs for the number of epochs that the runs call for, replaying the learning rates each recorded. There
+        are none while a run has not ended.
+        """
+        contestant = self.contestant(history, contender)
+        if len(contestant.runs) < self.seeds or any(run.live for run in contestant.runs):
+            return []
+        return [
+            self._proposal(
+                "final",
+                contender.record,
+                run.work["seed_index"],
+                contestant.epochs,
+                {
+                    "train_on_val": True,
+                    "keep_checkpoint": True,
+                    "learning_rates": [row["learning_rate"] for row in run.epochs],
+                },
+            )
+            for run in contestant.sound_runs
+        ]
+
+    def contestant(self, history: History, contender: Contender) -> Contestant:
+        """Return a contender with the retrained runs that the history has of it."""
+        return Contestant(contender, found(history, self.retrainings(contender)))
+
+    def _proposal(self, role: str, record: TrialRecord, index: int, epochs: int, extra: dict[str, Any]) -> Proposal:
+        return Proposal(
+            role=role,
+            architecture=record.architecture,
+            config=record.config,
+            seed=seed_from(self.seed, "analysis", record.trial, index),
+            work={
+                "epochs": epochs,
+                "schedule_epochs": record.work["schedule_epochs"],
+                "of": record.trial,
+                "seed_index": index,
+                **extra,
             },
+            method="analysis",
         )
-        for run in runs
-    ]
 
 
 def find(history: History, proposal: Proposal) -> TrialRecord | None:
@@ -53,53 +104,32 @@ def find(history: History, proposal: Proposal) -> TrialRecord | None:
     return None
 
 
-def train_all(work: Sequence[Proposal], ledger: Ledger, quiet: bool) -> list[TrialRecord]:
-    """Train what is asked, except what the ledger already has, and return the trials in the order asked.
+def found(history: History, proposals: Sequence[Proposal]) -> list[TrialRecord]:
+    """Return the trials that already are what these proposals ask for."""
+    trials = [find(history, proposal) for proposal in proposals]
+    return [record for record in trials if record is not None]
+
+
+def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
+    """Train what the plan asks for and the ledger does not have.
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
-    if not all((record := find(ledger.history, each)) and not record.live for each in work):
-        _launch(work, ledger, quiet)
-    found = [find(ledger.history, each) for each in work]
-    return [record for record in found if record is not None]
-
-
-def _launch(work: Sequence[Proposal], ledger: Ledger, quiet: bool) -> None:
-    role, folder = work[0].role, ledger.path.parent
-    experiment, calibrated = read_experiment(folder), ledger.history.calibrated
+    history, folder = ledger.history, ledger.path.parent
+    if plan.next_work(history) is None and not any(record.live for record in history.of_role(*ROLES)):
+        return  # Ray need not start
+    experiment, calibrated = read_experiment(folder), history.calibrated
     if calibrated is None:
-        raise RequestError(
-            f"{folder} has not begun to train anything: `convscout resume {folder.name}` goes on with it"
-        )
+        raise RequestError(f"{folder} has not trained anything yet: `convscout resume {folder.name}` goes on with it")
     spec = experiment["spec"]
     resources = connect(spec["address"]).cluster_resources()
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     slot = choose_slot(cpus, gpus, spec["cpus_per_trial"], spec["gpus_per_trial"])
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
-    def next_work(history: History) -> Proposal | None:
-        return next((each for each in work if find(history, each) is None), None)
-
-    watching = watchers(folder, experiment, role, slot.how_many(cpus, gpus), wanted=len(work), quiet=quiet)
-    dispatcher = Dispatcher(ledger, role, next_work, lambda *_: None, watching)
+    slots, wanted = slot.how_many(cpus, gpus), plan.wanted(history)
+    watching = watchers(folder, experiment, ROLES, slots, what="analysis", wanted=wanted, quiet=quiet)
+    dispatcher = Dispatcher(ledger, ROLES, plan.next_work, lambda *_: None, watching)
     parameters = worker_parameters(folder, experiment, calibrated)
     if not launch(ImageTrainable, dispatcher, slot, parameters, spec["max_concurrent"]):
         raise KeyboardInterrupt
-
-
-def _proposal(role: str, record: TrialRecord, index: int, seed: int, epochs: int, extra: dict[str, Any]) -> Proposal:
-    work = {
-        "epochs": epochs,
-        "schedule_epochs": record.work["schedule_epochs"],
-        "of": record.trial,
-        "seed_index": index,
-        **extra,
-    }
-    return Proposal(
-        role=role,
-        architecture=record.architecture,
-        config=record.config,
-        seed=seed_from(seed, "analysis", record.trial, index),
-        work=work,
-        method="analysis",
-    )

@@ -130,9 +130,9 @@ class History:
         if fold := self._fold.get(row["event"]):
             fold(row)
 
-    def of_role(self, role: str) -> list[TrialRecord]:
-        """Return the trials of one role (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
-        return [record for record in self.trials.values() if record.role == role]
+    def of_role(self, *roles: str) -> list[TrialRecord]:
+        """Return the trials of some roles (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
+        return [record for record in self.trials.values() if record.role in roles]
 
     def next_trial(self) -> int:
         """Return the number that the next proposed trial gets."""

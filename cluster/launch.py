@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,16 +66,16 @@ class Observer(Protocol):
 
 
 class Dispatcher:
-    """Hands out trials of one role, and turns what comes back into ledger rows.
+    """Hands out trials of some roles, and turns what comes back into ledger rows.
 
-    `next_work(history)` proposes the next new trial, or None when none is wanted. `decide(history, record, row)`
+    `next_work(history)` proposes the next new trial, or None when none is wanted now. `decide(history, record, row)`
     judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        role: str,
+        roles: Sequence[str],
         next_work: Callable[[History], Proposal | None],
         decide: Callable[[History, TrialRecord, Row], Decision | None],
         observers: Iterable[Observer] = (),
@@ -86,7 +86,7 @@ class Dispatcher:
         self.observers = list(observers)
         self.running: dict[str, int] = {}  # Ray's trial id -> our trial
         self.attempts: dict[str, int] = {}  # Ray's trial id -> our attempt
-        self.waiting = [record.trial for record in self.history.of_role(role) if record.live]
+        self.waiting = [record.trial for record in self.history.of_role(*roles) if record.live]
         self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self.interrupted = False
 

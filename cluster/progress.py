@@ -4,6 +4,7 @@ Both go to stderr, since stdout is for results, and both are made from ledger ro
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
-from cluster.standing import Standing, failed, time_left_seconds
+from cluster.standing import Standing, time_left_seconds
 
 WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
@@ -22,9 +23,9 @@ ESTIMATE_SECONDS = 2.0  # how often the time left is worked out again while no t
 
 
 class Progress(Guarded):
-    """Shows how the trials of one role come along: done, failed, the best, what runs now, and the time left.
+    """Shows how the trials of some roles come along: done, failed, the best, what runs now, and the time left.
 
-    `wanted` is the number of trials of the role; for `search` it is the experiment's own, from the history.
+    `wanted` is the number of trials of these roles; for `search` it is the experiment's own, from the history.
     `slots` is how many run side by side; `budget_seconds` bounds the time left. `console` is stderr by default:
     a live table if it is a terminal, else a line whenever a trial starts or ends.
     """
@@ -33,7 +34,7 @@ class Progress(Guarded):
 
     def __init__(
         self,
-        role: str,
+        roles: Sequence[str],
         title: str,
         metric: str,
         slots: int,
@@ -42,7 +43,7 @@ class Progress(Guarded):
         console: Console | None = None,
     ) -> None:
         super().__init__()
-        self.role, self.title, self.metric, self.slots = role, clean(title), metric, slots
+        self.roles, self.title, self.metric, self.slots = roles, clean(title), metric, slots
         self.wanted, self.budget_seconds = wanted, budget_seconds
         self.console = console or Console(stderr=True)
         self._began = time.monotonic()
@@ -52,11 +53,11 @@ class Progress(Guarded):
 
     def _observe(self, row: Row, history: History) -> None:
         record = history.trials.get(row["trial"]) if "trial" in row else None
-        mine = record if record and record.role == self.role else None
-        if self.role == "search":
+        mine = record if record and record.role in self.roles else None
+        if "search" in self.roles:
             self.wanted = history.trials_wanted
         if self._standing is None:
-            self._standing = Standing(history, self.role, self.metric)
+            self._standing = Standing(history, self.roles, self.metric)
         elif mine:
             self._standing.take(row, mine)
         if mine:
@@ -85,7 +86,7 @@ class Progress(Guarded):
     def _estimate_time_left(self, row: Row, history: History) -> None:
         now = time.monotonic()
         if self._estimate is None or now - self._estimate[0] >= ESTIMATE_SECONDS or row["event"] == "ended":
-            self._estimate = now, time_left_seconds(history, self.role, self.wanted, self.slots, row["time"])
+            self._estimate = now, time_left_seconds(history, self.roles, self.wanted, self.slots, row["time"])
 
     def _time_left(self) -> str:
         now = time.monotonic()
@@ -183,7 +184,7 @@ def _started(row: Row, record: TrialRecord) -> str:
 def _outcome(record: TrialRecord, metric: str) -> str:
     """Return how a trial ended, in one line: `trial 7 cnn: stopped at epoch 2, val_accuracy 41.2 %`."""
     line = f"trial {record.trial} {clean(record.architecture)}: "
-    if failed(record):
+    if record.failed:
         line += f"FAILED, {record.status} after {len(record.epochs)} epochs"
         return f"{line}: {clean(record.error or record.stop_reason or 'no reason is known', ERROR_CHARACTERS)}"
     line += f"{record.status} at epoch {len(record.epochs)}"

@@ -1,4 +1,4 @@
-"""Where the trials of one role stand, in numbers: what is done, what is best, what runs, and the time left."""
+"""Where the trials of some roles stand, in numbers: what is done, what is best, what runs, and the time left."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ from cluster.history import History, Row, TrialRecord, ranked
 BEST_SHOWN = 5
 
 
-def time_left_seconds(history: History, role: str, wanted: int | None, slots: int, now: float) -> float | None:
-    """Return an estimate of the seconds until `wanted` trials of a role have ended, or None when nothing is known.
+def time_left_seconds(
+    history: History, roles: Sequence[str], wanted: int | None, slots: int, now: float
+) -> float | None:
+    """Return an estimate of the seconds until `wanted` trials of some roles have ended, or None when nothing is known.
 
     Each trial to come takes as many epochs as the ended ones did on average, at its architecture's median seconds
     per epoch; a running one as many as those that ran longer than it has. While none ended, that is all epochs.
     `slots` trials run side by side, and none is faster than itself. `now` is in seconds since 1970.
     """
-    records = history.of_role(role)
+    records = history.of_role(*roles)
     lengths = [len(record.epochs) for record in records if not record.live]
     if wanted is not None and len(lengths) >= wanted:
         return 0.0
@@ -48,25 +50,22 @@ def _expected_epochs(lengths: Sequence[int], done: int, planned: int) -> float:
     return statistics.fmean(longer) if longer else planned
 
 
-def failed(record: TrialRecord) -> bool:
-    """Whether a trial ended without being of use."""
-    return record.status not in (None, "completed", "stopped")
-
-
 class Standing:
-    """Where the trials of one role stand, kept up row by row at the same small cost however many trials there are.
+    """Where the trials of some roles stand, kept up row by row at the same small cost however many trials there are.
 
     `trials` are all of them, `best` the five best by `metric`, best first, `failures` those that failed, in the
     order in which they did, `at_work` those that a worker has, by number; `ended` and `epochs` are counts.
     """
 
-    def __init__(self, history: History, role: str, metric: str) -> None:
+    def __init__(self, history: History, roles: Sequence[str], metric: str) -> None:
         self.metric = metric
-        records = history.of_role(role)
+        records = history.of_role(*roles)
         self.trials = records
         self.ended = sum(not record.live for record in records)
         self.epochs = sum(len(record.epochs) for record in records)
-        self.failures = sorted(filter(failed, records), key=lambda record: record.ended_time or 0.0)
+        self.failures = sorted(
+            (record for record in records if record.failed), key=lambda record: record.ended_time or 0.0
+        )
         self.best = self._best_of(records)
         self.at_work: dict[int, TrialRecord] = {}
 
@@ -79,12 +78,12 @@ class Standing:
             self.epochs += 1
         elif event == "ended":
             self.ended += 1
-            if failed(record):
+            if record.failed:
                 self.failures.append(record)
         if event in ("epoch", "decision", "ended"):
             others = [other for other in self.best if other is not record]
             # Only the trial of the row has moved, and only a failed one moves down: then the sixth moves up.
-            fell = failed(record) and len(others) < len(self.best)
+            fell = record.failed and len(others) < len(self.best)
             self.best = self._best_of(self.trials if fell else [*others, record])
 
     def work_on(self, row: Row, record: TrialRecord) -> None:
@@ -95,5 +94,5 @@ class Standing:
             self.at_work.pop(record.trial, None)
 
     def _best_of(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        shown = [record for record in records if not failed(record) and record.best_epoch(self.metric)]
+        shown = [record for record in records if not record.failed and record.best_epoch(self.metric)]
         return ranked(shown, self.metric)[:BEST_SHOWN]

@@ -1,6 +1,6 @@
 """What watches a launch: TensorBoard events always, and the live table unless asked to be quiet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,24 @@ from cluster.tensorboard import TensorBoardWriter
 def watchers(
     folder: Path,
     experiment: Mapping[str, Any],
-    role: str,
+    roles: Sequence[str],
     slots: int,
     *,
+    what: str,
     wanted: int | None = None,
     budget_seconds: float | None = None,
     quiet: bool = False,
 ) -> list[Observer]:
-    """Return the observers of a launch of one role.
+    """Return the observers of a launch of some roles.
 
     `experiment` is what `experiment.json` holds; `slots` how many trials run side by side; `wanted` how many there
-    will be, for roles other than `search`.
+    will be, for other roles than `search`; `what` the display is called.
     """
     metric = experiment["spec"]["metric"]
     found: list[Observer] = [TensorBoardWriter(folder, _hyperparameters(experiment["spaces"]), metric)]
     if not quiet:
-        title = f"{experiment['name']} ({role})"
-        found.append(Progress(role, title, metric, slots, wanted, budget_seconds))
+        title = f"{experiment['name']} ({what})"
+        found.append(Progress(roles, title, metric, slots, wanted, budget_seconds))
     return found
 
 

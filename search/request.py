@@ -128,7 +128,8 @@ def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
         for name, space in loaded.items():
             if json.dumps(space.rows()) != recorded.get(name):
                 found.append(f"space: what may vary for {name} is no longer what it was")
-        found += [f"arch: the file of {name} has changed" for name in sources if sources != experiment["sources"]]
+            changed = [name for name, text in sources.items() if text != experiment["sources"].get(name)]
+        found += [f"arch: the file of {name} has changed" for name in changed]
     return found
 
 

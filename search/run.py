@@ -119,8 +119,8 @@ def _run(request: Request, ledger: Ledger, quiet: bool) -> Outcome:
     budget = None if spec.time_budget is None else spec.time_budget - ledger.history.active_seconds
     experiment = read_experiment(folder)
     slots = min(slot.how_many(cpus, gpus), spec.max_concurrent or 1_000_000)
-    watching = watchers(folder, experiment, "search", slots, budget_seconds=budget, quiet=quiet)
-    dispatcher = Dispatcher(ledger, "search", planner.next_work, planner.decide, watching, budget)
+    watching = watchers(folder, experiment, ("search",), slots, what="search", budget_seconds=budget, quiet=quiet)
+    dispatcher = Dispatcher(ledger, ("search",), planner.next_work, planner.decide, watching, budget)
     parameters = worker_parameters(folder, experiment, calibrated)
     done = launch(ImageTrainable, dispatcher, slot, parameters, spec.max_concurrent)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)

@@ -275,7 +275,7 @@ def predict(model: nn.Module, images: NDArray[np.uint8], device: torch.device | 
     batch = evaluation_batch((images.shape[3], images.shape[1], images.shape[2]))
     parts = []
     for start in range(0, len(images), batch):
-        chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device)
+        chunk = torch.from_numpy(np.array(images[start : start + batch])).to(device)  # a copy: torch wants it writable
         logits = model(chunk.permute(0, 3, 1, 2).float())
         parts.append(torch.softmax(logits.double() if device.type != "mps" else logits, dim=1).cpu().numpy())
     return np.concatenate(parts)

@@ -26,7 +26,7 @@ def lines_of(progress: Progress) -> list[str]:
 
 def search_progress(console: Console, **changes) -> Progress:
     return Progress(
-        **{"role": "search", "title": "demo", "metric": "val_accuracy", "slots": 2} | changes, console=console
+        **{"roles": ["search"], "title": "demo", "metric": "val_accuracy", "slots": 2} | changes, console=console
     )
 
 
@@ -36,9 +36,9 @@ def search_progress(console: Console, **changes) -> Progress:
 def test_time_left_is_unknown_before_the_first_epoch_and_without_a_number_of_trials():
     run = ObservedRun(trials=4)
     trial = run.begin()
-    assert time_left_seconds(run.history, "search", 4, 2, run.time) is None
+    assert time_left_seconds(run.history, ["search"], 4, 2, run.time) is None
     run.epoch(trial)
-    assert time_left_seconds(run.history, "search", None, 2, run.time) is None
+    assert time_left_seconds(run.history, ["search"], None, 2, run.time) is None
 
 
 def test_time_left_counts_all_epochs_while_no_trial_has_ended():
@@ -46,7 +46,7 @@ def test_time_left_counts_all_epochs_while_no_trial_has_ended():
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=2.0)
     # 9 epochs of this one and 3 x 10 of those to come, 2 s each, on 2 slots
-    assert time_left_seconds(run.history, "search", 4, 2, run.time) == pytest.approx((9 + 30) * 2 / 2)
+    assert time_left_seconds(run.history, ["search"], 4, 2, run.time) == pytest.approx((9 + 30) * 2 / 2)
 
 
 def test_time_left_takes_the_mean_length_of_ended_trials_and_the_median_pace_of_each_architecture():
@@ -57,7 +57,7 @@ def test_time_left_takes_the_mean_length_of_ended_trials_and_the_median_pace_of_
         run.epoch(trial, seconds=seconds)
         run.end(trial, "stopped")
     # 3 to come, of either architecture: 2 epochs at (1 + 3) / 2 seconds
-    assert time_left_seconds(run.history, "search", 6, 1, run.time) == pytest.approx(3 * 2 * 2)
+    assert time_left_seconds(run.history, ["search"], 6, 1, run.time) == pytest.approx(3 * 2 * 2)
 
 
 def test_time_left_expects_a_trial_that_outlived_all_others_to_run_to_its_end():
@@ -68,22 +68,22 @@ def test_time_left_expects_a_trial_that_outlived_all_others_to_run_to_its_end():
     long = run.begin(epochs=10)
     for _ in range(4):
         run.epoch(long, seconds=1.0)
-    assert time_left_seconds(run.history, "search", 2, 8, run.time) == pytest.approx(6.0)
+    assert time_left_seconds(run.history, ["search"], 2, 8, run.time) == pytest.approx(6.0)
 
 
 def test_time_left_is_never_below_the_longest_trial_to_come():
     run = ObservedRun()
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=2.0)
-    assert time_left_seconds(run.history, "search", 2, 100, run.time) == pytest.approx(20.0)
+    assert time_left_seconds(run.history, ["search"], 2, 100, run.time) == pytest.approx(20.0)
 
 
 def test_time_left_falls_within_an_epoch_but_not_beyond_it():
     run = ObservedRun()
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=4.0)
-    assert time_left_seconds(run.history, "search", 1, 1, run.time + 3) == pytest.approx(33.0)
-    assert time_left_seconds(run.history, "search", 1, 1, run.time + 300) == pytest.approx(32.0)
+    assert time_left_seconds(run.history, ["search"], 1, 1, run.time + 3) == pytest.approx(33.0)
+    assert time_left_seconds(run.history, ["search"], 1, 1, run.time + 300) == pytest.approx(32.0)
 
 
 def test_time_left_reads_only_its_role_and_ends_at_zero():
@@ -91,8 +91,8 @@ def test_time_left_reads_only_its_role_and_ends_at_zero():
     trial = run.begin()
     run.epoch(trial)
     run.end(trial)
-    assert time_left_seconds(run.history, "search", 1, 1, run.time) == 0.0
-    assert time_left_seconds(run.history, "retrain", 3, 1, run.time) is None
+    assert time_left_seconds(run.history, ["search"], 1, 1, run.time) == 0.0
+    assert time_left_seconds(run.history, ["retrain"], 3, 1, run.time) is None
 
 
 # --- where the trials stand
@@ -100,13 +100,13 @@ def test_time_left_reads_only_its_role_and_ends_at_zero():
 
 def test_standing_kept_up_row_by_row_equals_one_made_from_the_whole_history():
     run = ObservedRun()
-    standing = Standing(run.history, "search", "val_accuracy")
+    standing = Standing(run.history, ["search"], "val_accuracy")
 
     class Keeper:
         def observe(self, row: dict, history: History) -> None:
             if "trial" in row:
                 standing.take(row, history.trials[row["trial"]])
-            whole = Standing(history, "search", "val_accuracy")
+            whole = Standing(history, ["search"], "val_accuracy")
             assert [r.trial for r in standing.best] == [r.trial for r in whole.best]
             assert (standing.ended, standing.epochs) == (whole.ended, whole.epochs)
             assert [r.trial for r in standing.failures] == [r.trial for r in whole.failures]
@@ -168,7 +168,7 @@ def test_plain_lines_say_failures_loudly_with_a_harmless_error_text():
 
 
 def test_plain_lines_of_a_second_attempt_and_of_a_final_training():
-    progress = Progress("final", "demo", "val_accuracy", slots=1, wanted=2, console=plain_console())
+    progress = Progress(["final"], "demo", "val_accuracy", slots=1, wanted=2, console=plain_console())
     run = ObservedRun(progress)
     trial = run.begin(role="final", epochs=1)
     run.start(trial, attempt=2)
@@ -198,7 +198,7 @@ def test_a_resumed_run_counts_what_the_earlier_one_did():
 
 
 def test_nothing_goes_to_stdout(capsys):
-    progress = Progress("search", "demo", "val_accuracy", slots=1)
+    progress = Progress(["search"], "demo", "val_accuracy", slots=1)
     run = ObservedRun(progress)
     run.end(run.begin())
     progress.close()

@@ -1,0 +1,72 @@
+"""A contender in the contest: its retrained runs, the epochs they call for, and its final trainings."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from analysis.epochs import EpochChoice, choose_epochs
+from analysis.metrics import over_seeds
+from analysis.select import Contender
+from cluster.history import METRICS, TrialRecord
+
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+class Contestant:
+    """A contender with its retrained runs; `choice` is the number of epochs they call for, None if none is sound.
+
+    A run that diverged or was lost is left out of the means, and stays in the report.
+    """
+
+    def __init__(self, contender: Contender, runs: Sequence[TrialRecord]) -> None:
+        self.contender, self.runs = contender, runs
+        self.sound_runs = [run for run in runs if run.status == "completed"]
+        curves = [[row["val_loss"] for row in run.epochs] for run in self.sound_runs]
+        self.choice: EpochChoice | None = choose_epochs(curves) if curves else None
+
+    @property
+    def name(self) -> str:
+        """`tuned` or `baseline`."""
+        return self.contender.name
+
+    @property
+    def epochs(self) -> int:
+        """The chosen number of epochs; only to be asked where there is a choice."""
+        assert self.choice is not None
+        return self.choice.epochs
+
+    def at_chosen_epoch(self, metric: str) -> dict[str, Any]:
+        """Return a validation metric at the chosen epoch, over seeds, as `{mean, low, high, n}`."""
+        values = [run.epochs[self.epochs - 1][metric] for run in self.sound_runs]
+        return over_seeds(values, proportion=metric != "val_loss")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contender as `analysis.json` keeps it, without its test figures."""
+        row = self.contender.to_json() | {"epochs": self.choice and asdict(self.choice)}
+        row["curves"] = [
+            {"trial": run.trial, "seed": run.seed, "status": run.status, "error": run.error}
+            | {name: [epoch[name] for epoch in run.epochs] for name in CURVES}
+            for run in self.runs
+        ]
+        if self.choice:
+            row["validation"] = {name: self.at_chosen_epoch(name) for name in METRICS}
+        return row
+
+
+def winner(contestants: Sequence[Contestant], metric: str) -> tuple[Contestant, str]:
+    """Return the contestant with the best mean of a validation metric at its chosen epoch, and the sentence why.
+
+    The first of equals wins.
+    """
+    sign = METRICS[metric]
+    best = max(contestants, key=lambda each: sign * each.at_chosen_epoch(metric)["mean"])
+    others = ", ".join(_figure(each, metric) for each in contestants if each is not best)
+    against = f" against {others}" if others else ", the only contender"
+    return best, f"best mean {metric} on the validation images: {_figure(best, metric)}{against}"
+
+
+def _figure(contestant: Contestant, metric: str) -> str:
+    found = contestant.at_chosen_epoch(metric)
+    runs = f"{found['n']} runs" if found["n"] > 1 else "1 run"
+    epochs = f"{contestant.epochs} epoch{'s' * (contestant.epochs > 1)}"
+    return f"{contestant.name} {found['mean']:.4f} after {epochs} ({runs})"

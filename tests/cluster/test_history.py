@@ -1,0 +1,88 @@
+from typing import Any
+
+from cluster.history import History, TrialRecord, ranked
+
+
+def record(trial: int, losses: list[float | None], status: str | None = "completed", rung: int = 0) -> TrialRecord:
+    made = TrialRecord(
+        trial=trial,
+        role="search",
+        architecture="cnn",
+        config={},
+        seed=0,
+        work={"epochs": 9},
+        method="random",
+        proposed_time=0.0,
+        status=status,
+    )
+    made.epochs = [
+        {"epoch": number, "val_loss": loss, "val_accuracy": None if loss is None else 1 - loss, "seconds": 2.0}
+        for number, loss in enumerate(losses, start=1)
+    ]
+    if rung:
+        made.decisions = [{"epoch": rung, "rung": True}]
+    return made
+
+
+def test_the_best_epoch_is_the_earliest_of_equals_and_never_a_missing_value() -> None:
+    trial = record(0, [0.5, None, 0.2, 0.2])
+    best = trial.best_epoch("val_loss")
+    assert best is not None
+    assert best["epoch"] == 3
+    assert record(1, [None]).best_epoch("val_loss") is None
+
+
+def test_trials_rank_by_rung_first_then_by_their_best_value_and_failures_last() -> None:
+    trials = [
+        record(0, [0.1], "stopped", rung=1),
+        record(1, [0.9, 0.3], "completed"),
+        record(2, [0.9, 0.4], "completed"),
+        record(3, [0.05, None], "diverged", rung=1),
+        record(4, [0.5, 0.4], "stopped", rung=3),
+        record(5, [], "lost"),
+    ]
+    assert [trial.trial for trial in ranked(trials, "val_loss")] == [1, 2, 4, 0, 3, 5]
+    assert [trial.trial for trial in ranked(trials, "val_accuracy")] == [1, 2, 4, 0, 3, 5]
+
+
+def row(seq: int, event: str, **fields: Any) -> dict[str, Any]:
+    return {"seq": seq, "time": float(seq), "incarnation": fields.pop("incarnation", 1), "event": event, **fields}
+
+
+def history_with_a_trial() -> History:
+    history = History()
+    history.apply(
+        row(
+            1,
+            "proposed",
+            trial=0,
+            role="search",
+            architecture="cnn",
+            config={},
+            seed=0,
+            work={"epochs": 3},
+            method="random",
+        )
+    )
+    history.apply(row(2, "started", trial=0, attempt=1, n_params=7))
+    return history
+
+
+def test_the_first_row_of_an_epoch_wins_and_old_attempts_are_refused() -> None:
+    history = history_with_a_trial()
+    history.apply(row(3, "epoch", trial=0, attempt=1, epoch=1, val_loss=1.0, seconds=1.0))
+    history.apply(row(4, "epoch", trial=0, attempt=1, epoch=1, val_loss=2.0, seconds=1.0))
+    history.apply(row(5, "started", trial=0, attempt=2))
+    assert not history.accepts(0, attempt=1, epoch=2)
+    assert history.accepts(0, attempt=2, epoch=2)
+    assert not history.accepts(0, attempt=2, epoch=3)
+    assert [epoch["val_loss"] for epoch in history.trials[0].epochs] == [1.0]
+    assert history.trials[0].n_params == 7
+
+
+def test_active_time_counts_within_a_writer_and_not_between_writers() -> None:
+    history = history_with_a_trial()
+    history.apply(row(3, "interrupted"))
+    history.apply(row(100, "resumed", incarnation=2))
+    history.apply(row(104, "interrupted", incarnation=2))
+    assert history.active_seconds == 2 + 4

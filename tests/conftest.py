@@ -1,0 +1,45 @@
+"""What several rooms' tests share: generated images that can be learned, and a cache of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+MakeImages = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's image cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVSCOUT_CACHE", str(tmp_path_factory.mktemp("image-cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_images() -> MakeImages:
+    """Return a function that fills a folder with stripes: each class has its own direction, so it can be learned."""
+
+    def make(folder: Path, *, classes: int = 3, per_class: int = 40, size: int = 28, channels: int = 3) -> Path:
+        rng = np.random.default_rng(0)
+        y, x = np.mgrid[0:size, 0:size]
+        for number in range(classes):
+            angle = np.pi * number / classes
+            (folder / f"class{number}").mkdir(parents=True, exist_ok=True)
+            for image in range(per_class):
+                phase = rng.uniform(0, 2 * np.pi)
+                wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.9 + phase) * 80 + 128
+                noisy = wave[..., None] + rng.normal(0, 25, (size, size, channels))
+                path = folder / f"class{number}" / f"{image:03d}.png"
+                cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8).squeeze())
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def striped(make_images: MakeImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 3 classes with 40 coloured images of 28 x 28 each."""
+    return make_images(tmp_path_factory.mktemp("data") / "striped")

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from foundation import RequestError
+from search.spec import default_name, differences, make_spec, seconds_of
+
+
+def problems(**options: object) -> tuple[str, ...]:
+    with pytest.raises(RequestError) as caught:
+        make_spec({"data": "digits", **options})
+    return caught.value.problems
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    spec = make_spec({"data": "digits"})
+    assert (spec.name, spec.method, spec.metric, spec.storage) == ("digits", "tpe_asha", "val_accuracy", "runs")
+    assert (spec.val_fraction, spec.test_fraction, spec.precision) == (0.15, 0.2, "auto")
+
+
+def test_all_mistakes_come_at_once_each_with_its_remedy() -> None:
+    found = problems(method="tpa", metric="acc", trials=0, time_budget="5x", precision="fp16")
+    assert found == (
+        "--method 'tpa' is not known: did you mean 'tpe'? allowed are asha, grid, random, tpe, tpe_asha",
+        "--trials 0: it must be greater than or equal to 1",
+        "--time-budget: '5x' is no duration: write it like 90s, 10m or 1h30m",
+        "--metric 'acc' is not known: allowed are val_accuracy, val_balanced_accuracy, val_loss, val_macro_f1",
+        "--precision 'fp16' is not known: did you mean 'bf16'? allowed are auto, bf16, fp32",
+    )
+
+
+def test_fractions_must_leave_something_to_train_on() -> None:
+    assert problems(val_fraction=0.5, test_fraction=0.5) == (
+        "val_fraction 0.5 and test_fraction 0.5 leave nothing to train on",
+    )
+
+
+def test_without_data_it_says_so() -> None:
+    with pytest.raises(RequestError, match="data is missing"):
+        make_spec({})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("45", 45), (7.5, 7.5), (None, None)]
+)
+def test_durations(text: str | float | None, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "ten", "5d", "m"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        seconds_of(text)
+
+
+def test_a_config_file_gives_options_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text("data: digits\narch: cnn\nepochs: 7\ntrials: 3\ntime-budget: 2m\n")
+    spec = make_spec({"trials": 5, "epochs": None, "arch": ()}, str(file))
+    assert (spec.data, spec.arch, spec.epochs, spec.trials, spec.time_budget) == ("digits", ("cnn",), 7, 5, 120)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: digits\nepoch: 3\n", r"search.yaml: key 'epoch' is not known: did you mean 'epochs'\?"),
+        ("- 1\n", "expected lines like `trials: 20`, found list"),
+        ("a: [", "--config .*search.yaml cannot be read"),
+    ],
+)
+def test_a_config_file_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(text)
+    with pytest.raises(RequestError, match=message):
+        make_spec({}, str(file))
+
+
+def test_a_missing_config_file() -> None:
+    with pytest.raises(RequestError, match=r"--config nowhere\.yaml cannot be read"):
+        make_spec({}, "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("digits", "digits"), ("/a/my photos.zip", "my-photos"), ("x/train.tar.gz", "train"), ("../..", "experiment")],
+)
+def test_names_come_from_the_data(data: str, name: str) -> None:
+    assert default_name(data) == name
+
+
+def test_differences_name_what_is_not_operational() -> None:
+    old = make_spec({"data": "digits", "epochs": 5}).model_dump(mode="json")
+    new = make_spec({"data": "digits", "epochs": 6, "trials": 50, "time_budget": "1h", "storage": "elsewhere"})
+    assert differences(old, new) == ["epochs: the experiment has 5, now asked 6"]

@@ -1,0 +1,65 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables import checkpoint
+
+
+def state(value: int) -> dict[str, object]:
+    return {"training": {"tensor": torch.full((3,), float(value))}, "epochs": "[]"}
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    saved = checkpoint.save(tmp_path, 1, 3, state(3))
+    loaded = checkpoint.load(tmp_path)
+    assert loaded.state is not None
+    assert loaded.state["training"]["tensor"].tolist() == [3.0, 3.0, 3.0]
+    assert loaded.path == saved.path == tmp_path / "a01-e0003"
+    assert loaded.damaged == ()
+
+
+def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
+    for epoch in range(1, 5):
+        checkpoint.save(tmp_path, 1, epoch, state(epoch))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e0003", "a01-e0004"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
+def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path, damage: str) -> None:
+    checkpoint.save(tmp_path, 1, 1, state(1))
+    newest = checkpoint.save(tmp_path, 1, 2, state(2)).path
+    content = bytearray((newest / checkpoint.STATE).read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        (newest / checkpoint.STATE).write_bytes(bytes(content))
+    elif damage == "truncate":
+        (newest / checkpoint.STATE).write_bytes(bytes(content[:-10]))
+    else:
+        (newest / checkpoint.MANIFEST).unlink()
+    loaded = checkpoint.load(tmp_path)
+    assert loaded.state is not None
+    assert loaded.state["training"]["tensor"][0] == 1
+    assert len(loaded.damaged) == 1
+    assert loaded.damaged[0].startswith("a01-e0002: ")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("ran-on-load",)
+
+
+def test_a_planted_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = checkpoint.save(tmp_path, 1, 1, state(1))
+    (saved.path / checkpoint.STATE).write_bytes(pickle.dumps(Malicious()))
+    digest = checkpoint._sha256(saved.path / checkpoint.STATE)
+    (saved.path / checkpoint.MANIFEST).write_text(f'{{"sha256": "{digest}"}}')
+    assert checkpoint.load(tmp_path).state is None
+    assert not Path("ran-on-load").exists()
+
+
+def test_an_empty_folder_has_none(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path / "nothing") == checkpoint.Loaded(None, None, ())

@@ -1,0 +1,165 @@
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+import spaces
+from trainables.batches import Dataset
+from trainables.training import Settings, Training, _scores, predict
+
+TINY = {"depth": 1, "filters": 8, "dense_layers": 1, "dense_units": 16, "batch_norm": True, "dropout": 0.3}
+CPU = torch.device("cpu")
+
+
+def stripes(per_class: int = 40, classes: int = 3, side: int = 28) -> Dataset:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:side, 0:side]
+    labels = np.repeat(np.arange(classes), per_class)
+    rng.shuffle(labels)
+    images = np.empty((len(labels), side, side, 1), np.uint8)
+    for number, label in enumerate(labels):
+        angle, phase = np.pi * label / classes, rng.uniform(0, 6)
+        wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.9 + phase) * 80 + 128
+        images[number, ..., 0] = np.clip(wave + rng.normal(0, 20, (side, side)), 0, 255)
+    half = len(labels) * 3 // 4
+    every = np.arange(len(labels))
+    return Dataset(images, labels, every[:half], every[half:], classes, (128.0,), (60.0,))
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return spaces.load("cnn").baseline | TINY | {"batch_size": 16} | changes
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return stripes()
+
+
+@pytest.fixture
+def training(data: Dataset) -> Training:
+    return Training(data, Settings(), CPU)
+
+
+def run(training: Training, epochs: int = 2, seed: int = 1, **changes: Any) -> list[Any]:
+    training.begin("cnn", config(**changes), seed=seed, epochs=epochs)
+    return [training.epoch() for _ in range(epochs)]
+
+
+def timeless(results: list[Any]) -> list[Any]:
+    return [replace(result, seconds=0.0, images_per_second=0.0, peak_memory_mb=0.0) for result in results]
+
+
+def test_it_learns_stripes(training: Training) -> None:
+    last = run(training, epochs=8, learning_rate=0.003)[-1]
+    assert last.val_accuracy > 0.9
+    assert last.val_loss < 0.8  # three classes, so guessing gives 1.1
+    assert last.epoch == 8
+
+
+STRONG = {"flip": 0.5, "rotation": 10.0, "shift": 0.1, "zoom": 0.1, "shear": 5.0, "cutout": 0.3}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_reset_equals_fresh_bit_for_bit(data: Dataset, optimizer: str) -> None:
+    extra = STRONG | {"optimizer": optimizer} | ({"momentum": 0.9} if optimizer == "sgd" else {})
+    fresh = Training(data, Settings(), CPU)
+    first = run(fresh, **extra)
+    used = Training(data, Settings(), CPU)
+    run(used, seed=9, depth=2, schedule="plateau", class_weights="balanced")
+    torch.rand(1000)
+    again = run(used, **extra)
+    assert timeless(first) == timeless(again)
+    for one, other in zip(fresh.model.state_dict().values(), used.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_another_seed_gives_another_result(training: Training) -> None:
+    assert timeless(run(training, seed=1)) != timeless(run(training, seed=2))
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
+def test_a_restored_training_goes_on_bit_for_bit(data: Dataset, schedule: str) -> None:
+    whole = Training(data, Settings(), CPU)
+    expected = timeless(run(whole, epochs=4, schedule=schedule, **STRONG))
+    first = Training(data, Settings(), CPU)
+    first.begin("cnn", config(schedule=schedule, **STRONG), seed=1, epochs=4)
+    first.epoch()
+    first.epoch()
+    state = first.state()
+    second = Training(data, Settings(), CPU)
+    second.begin("cnn", config(schedule=schedule, **STRONG), seed=1, epochs=4)
+    second.restore(state)
+    assert timeless([second.epoch(), second.epoch()]) == expected[2:]
+
+
+def test_accumulation_takes_the_step_of_one_large_batch(data: Dataset) -> None:
+    plain = {"batch_norm": False, "dropout": 0.0, "optimizer": "sgd", "momentum": 0.5}
+    at_once, in_parts = Training(data, Settings(), CPU), Training(data, Settings(), CPU)
+    run(at_once, epochs=1, batch_size=30, accumulation_steps=1, **plain)
+    run(in_parts, epochs=1, batch_size=10, accumulation_steps=3, **plain)
+    for one, other in zip(at_once.model.parameters(), in_parts.model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_validation_loss_is_plain_cross_entropy_whatever_was_trained(data: Dataset) -> None:
+    training = Training(data, Settings(), CPU)
+    result = run(training, epochs=1, label_smoothing=0.2, class_weights="balanced")[0]
+    probabilities = predict(training.model, data.images[data.val], CPU)
+    truth = data.labels[data.val]
+    assert result.val_loss == pytest.approx(-np.log(probabilities[np.arange(len(truth)), truth]).mean(), rel=1e-4)
+    assert result.val_accuracy == pytest.approx((probabilities.argmax(1) == truth).mean())
+
+
+def test_scores_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    truth, guess = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
+    confusion = np.zeros((6, 6), np.int64)
+    np.add.at(confusion, (truth, guess), 1)
+    found = _scores(confusion)
+    assert found["val_accuracy"] == pytest.approx((truth == guess).mean())
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert found["val_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, guess))
+    assert found["val_macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro", zero_division=0))
+
+
+def test_balanced_weights_are_one_on_the_average_image(data: Dataset) -> None:
+    uneven = replace(data, train=data.train[data.labels[data.train] < 2][:40])
+    training = Training(uneven, Settings(), CPU)
+    training.begin("cnn", config(class_weights="balanced"), seed=0, epochs=1)
+    assert training.class_weights is not None
+    counts = np.bincount(data.labels[uneven.train], minlength=3)
+    assert (training.class_weights.numpy()[:2] * counts[:2]).sum() / 40 == pytest.approx(2 / 3)
+    assert training.epoch().val_loss is not None
+
+
+def test_training_on_validation_images_too_validates_on_none_and_replays_learning_rates(data: Dataset) -> None:
+    training = Training(data, Settings(), CPU)
+    recorded = [0.001, 0.0005]
+    changes = config(schedule="plateau")
+    training.begin("cnn", changes, seed=0, epochs=5, train_on_val=True, learning_rates=recorded)
+    results = [training.epoch(), training.epoch()]
+    assert [result.learning_rate for result in results] == recorded
+    assert (results[0].val_loss, results[0].val_accuracy) == (None, None)
+    assert len(training.train_indices) == len(data.labels)
+
+
+def test_a_loss_that_is_no_number_is_a_diverged_result_and_fits_into_json(data: Dataset) -> None:
+    training = Training(data, Settings(), CPU)
+    training.begin("cnn", config(optimizer="sgd", momentum=0.99, learning_rate=0.1), seed=0, epochs=2)
+    with torch.no_grad():
+        next(iter(training.model.parameters())).fill_(float("nan"))
+    result = training.epoch()
+    assert result.diverged
+    assert math.isnan(result.train_loss)
+    kept = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert kept["train_loss"] is None
+
+
+def test_bf16_trains_about_as_well(data: Dataset) -> None:
+    training = Training(data, Settings(precision="bf16"), CPU)
+    assert run(training, epochs=8, learning_rate=0.003)[-1].val_accuracy > 0.9
