@@ -42,7 +42,22 @@ def main(folder: Path) -> None:
     began = time.monotonic()
     storage = ("--storage", str(folder))
     space = ("--space", str(HERE / "demo.yaml"))
-    run("search", "digits", "--arch", "cnn", "--arch", "alexnet", "--trials", "10", "--epochs", "5", "--image-size", "28", *space, *storage)
+    run(
+        "search",
+        "digits",
+        "--arch",
+        "cnn",
+        "--arch",
+        "alexnet",
+        "--trials",
+        "10",
+        "--epochs",
+        "5",
+        "--image-size",
+        "28",
+        *space,
+        *storage,
+    )
     run("analyze", "digits", *storage)
     run("predict", str(folder / "digits"), str(folder / "new-images"))
     print(f"\nThe whole way took {time.monotonic() - began:.0f} s. The report: {folder / 'digits' / 'report.html'}")
