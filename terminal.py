@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from foundation import printable
 
+SHORT = 24  # characters of a text that is never broken
 output = Console()
 errors = Console(stderr=True)
 
@@ -23,12 +25,12 @@ def say(text: str, console: Console = output) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers stand at the right."""
-    table = Table()
-    for name in columns:
-        table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
-    for number, column in enumerate(table.columns):
-        if rows and all(row[number] is None or isinstance(row[number], int | float) for row in rows):
-            column.justify = "right"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        values = [row[number] for row in rows if row[number] is not None]
+        numeric = bool(values) and all(isinstance(value, int | float) for value in values)
+        short = all(len(str(value)) <= SHORT for value in values)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=short, overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else escape(printable(_text(value))) for value in row))
     output.print(table)
@@ -53,13 +55,12 @@ def show_leaderboard(folder: Path, metric: str, *, limit: int | None = None, rea
         row | {"epochs": f"{row['epochs_run']} of {row['epochs']}", "best epoch": row["best_epoch"]}
         for row in rows[:limit]
     ]
-    why = ["why it ended"] * reasons
-    show_table(
-        columns + why,
-        [[row[name] for name in columns] + [row["error"] or row["stop_reason"]] * reasons for row in shown],
-    )
+    show_table(columns, [[row[name] for name in columns] for row in shown])
     if limit is not None and len(rows) > limit:
         say(f"... and {len(rows) - limit} more")
+    if reasons:
+        for row in sorted(shown, key=lambda row: int(row["trial"])):
+            say(f"trial {row['trial']}: {row['error'] or row['stop_reason'] or row['status']}")
 
 
 def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:

@@ -70,22 +70,20 @@ class TrialRecord:
 
 
 def ranked(trials: Iterable[TrialRecord], metric: str) -> list[TrialRecord]:
-    """Return trials best first: by highest rung reached, then by their best value of `metric`.
+    """Return trials best first: by highest rung reached, then by their best value of `metric`, then by the lower
+    validation loss at that epoch.
 
     Trials that failed come last (`diverged`, `out_of_memory`, `infeasible`, `data_error`, `lost`), and so do those
     without a finished epoch.
     """
     sign = METRICS[metric]
 
-    def key(record: TrialRecord) -> tuple[bool, int, float, int]:
+    def key(record: TrialRecord) -> tuple[bool, int, float, float, int]:
         best = record.best_epoch(metric)
-        failed = record.status not in (None, "completed", "stopped")
-        return (
-            best is not None and not failed,
-            record.rung,
-            sign * best[metric] if best else 0.0,
-            -record.trial,
-        )
+        if best is None or record.failed:
+            return False, record.rung, 0.0, 0.0, -record.trial
+        loss = math.inf if best["val_loss"] is None else best["val_loss"]
+        return True, record.rung, sign * best[metric], -loss, -record.trial
 
     return sorted(trials, key=key, reverse=True)
 
