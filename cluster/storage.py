@@ -45,6 +45,14 @@ def experiment_folder(storage: str, name: str) -> Path:
     return folder
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of an experiment that never began, and the storage around it if nothing else is in it."""
+    with suppress(OSError):
+        (folder / TRIALS).rmdir()
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
 def find_run(run: str, storage: str) -> Path:
     """Return the folder of an experiment given by its name in `storage`, or by its path.
 

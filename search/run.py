@@ -10,7 +10,7 @@ from cluster.history import History, Row, TrialRecord, ranked
 from cluster.launch import Decision, Dispatcher, Proposal, launch
 from cluster.ledger import Ledger
 from cluster.resources import Slot, choose_slot
-from cluster.storage import experiment_folder, read_experiment, write_experiment
+from cluster.storage import SPEC, experiment_folder, read_experiment, remove_if_empty, write_experiment
 from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
@@ -44,13 +44,16 @@ def search(
     Raises `RequestError`, before Ray starts, with everything that is wrong in the request.
     """
     folder = experiment_folder(spec.storage, spec.name)
+    try:
+        request = _same_request(folder, spec, on_decoded) or prepare_request(spec, on_decoded)
+    except RequestError:
+        remove_if_empty(folder)
+        raise
     with Ledger(folder) as ledger:
         if ledger.history.experiment is None:
-            request = prepare_request(spec, on_decoded)
             write_experiment(folder, describe_experiment(request, command_line))
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
-            request = _same_request(folder, spec, on_decoded)
             _resumed(ledger, max(spec.trials, ledger.history.trials_wanted or 0))
         return _run(request, ledger, quiet)
 
@@ -87,7 +90,10 @@ def trials_in_all(asked: str | None, before: int) -> int:
     return wanted
 
 
-def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
+def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> Request | None:
+    """Return the request of the experiment of that name, None if there is none; `RequestError` if it was another."""
+    if not (folder / SPEC).exists():
+        return None
     experiment = read_experiment(folder)
     if found := changes(spec, experiment):
         raise RequestError(

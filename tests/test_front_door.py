@@ -1,0 +1,167 @@
+"""The command line: exit codes, the texts of mistakes, and that nothing heavy is loaded before it is needed."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import convscout
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Return the exit code of a command line, and what it wrote to stdout and stderr, on one line each."""
+    code = 0
+    try:
+        convscout.main(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    written = capsys.readouterr()
+    return code, " ".join(written.out.split()), " ".join(written.err.split())
+
+
+def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
+    script = (
+        "import sys, convscout\n"
+        "try: convscout.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'numpy', 'cv2', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    house = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=house, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in ("data", "spaces", "search", "resume", "runs", "show", "stop", "analyze", "report", "predict"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serch"], "Did you mean 'search'?"),
+        (["search", "digits", "--trails", "5"], "--trials"),
+        (["search", "digits", "--trials", "many"], "Input should be a valid integer"),
+        (["search", "digits", "--method", "tpa"], "--method 'tpa' is not known: did you mean 'tpe'?"),
+        (["search", "digits", "--arch", "alexnett"], "architecture 'alexnett' is not known: did you mean 'alexnet'?"),
+        (["search", "digits", "--arch", "cnn", "--arch", "cnn"], "the architecture 'cnn' is there twice"),
+        (["search", "digits", "--arch", "cnn", "--weights", "none"], "none of cnn takes pretrained weights"),
+        (["search", "digits", "--name", "../x", "--arch", "cnn"], "--name '../x': use letters, digits"),
+        (["search", "digits", "--storage", "s3://bucket"], "not object stores"),
+        (["search", "digit", "--arch", "cnn"], "digits"),
+        (["search"], "data is missing"),
+        (["data", "nowhere/photos"], "does not exist"),
+        (["spaces", "vgg12"], "did you mean 'vgg11'?"),
+        (["show", "nothing"], "experiment 'nothing' is not known"),
+        (["analyze", "nothing"], "experiment 'nothing' is not known"),
+        (["resume", "nothing"], "experiment 'nothing' is not known"),
+        (["predict", "nothing", "image.png"], "nothing"),
+    ],
+)
+def test_a_wrong_request_exits_with_2_and_says_what_is_allowed(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_all_mistakes_of_a_space_file_come_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space.yaml").write_text("learning_rte: 0.1\ndropout: {low: 0.9, high: 0.1}\noptimizer: [adm]\n")
+    code, _, err = run(capsys, "search", "digits", "--arch", "cnn", "--space", "space.yaml")
+    assert code == 2
+    assert err.count("error:") == 3
+    assert "did you mean 'learning_rate'?" in err
+    assert "0.9" in err
+    assert "0.1" in err
+    assert "'adm'" in err
+
+
+def test_storage_that_cannot_be_written_is_refused_in_under_5_seconds_before_ray_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    began = time.monotonic()
+    code, _, err = run(capsys, "search", "digits", "--arch", "cnn", "--storage", str(tmp_path / "file"))
+    assert time.monotonic() - began < 5
+    assert code == 2
+    assert "cannot be written" in err
+    assert "--storage" in err
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "holds no image"),
+        (lambda folder: (folder / "cat").mkdir(), "holds no image"),
+        (lambda folder: (folder / "a.png").write_bytes(b"x"), "class"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make: object, message: str
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    make(folder)  # type: ignore[operator]
+    code, _, err = run(capsys, "data", str(folder))
+    assert code == 2
+    assert message in err
+
+
+def test_one_class_is_not_enough(capsys: pytest.CaptureFixture[str], tmp_path: Path, striped: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "class0").symlink_to(striped / "class0")
+    code, _, _ = run(capsys, "data", str(folder))
+    assert code == 2
+
+
+def test_data_shows_counts_and_writes_a_contact_sheet(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, striped: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    code, out, _ = run(capsys, "data", str(striped), "--sheet", str(sheet))
+    assert code == 0
+    assert "class0" in out
+    assert "120" in out
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(capsys, "data", str(striped), "--json")
+    assert sum(row["train"] for row in json.loads(out)["rows"]) > 70
+
+
+def test_spaces_lists_the_architectures_and_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "spaces", "--json")
+    assert code == 0
+    assert {"cnn", "alexnet", "vgg11", "mobilenet_v2"} <= {row["architecture"] for row in json.loads(out)}
+    code, out, _ = run(capsys, "spaces", "cnn", "--json")
+    assert {"knob", "range", "unit", "baseline", "why"} == set(json.loads(out)[0])
+
+
+def test_a_storage_without_experiments_has_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capsys, "runs", "--storage", str(tmp_path)) == (0, "There are none.", "")
+
+
+@pytest.mark.parametrize(("asked", "message"), [("-5", "write +20"), ("x", "write +20")])
+def test_extending_by_nonsense_is_refused(asked: str, message: str) -> None:
+    from foundation import RequestError
+    from search.run import trials_in_all
+
+    with pytest.raises(RequestError) as caught:
+        trials_in_all(asked, 10)
+    assert message in str(caught.value)
+    with pytest.raises(RequestError, match="cannot shrink"):
+        trials_in_all("9", 10)
+    assert (trials_in_all("+5", 10), trials_in_all("15", 10), trials_in_all(None, 10)) == (15, 15, 10)
