@@ -10,8 +10,9 @@ from typing import Any
 from analysis.contest import Contestant
 from analysis.select import Contender
 from cluster.connect import connect
+from cluster.dispatch import Dispatcher, Proposal
 from cluster.history import History, TrialRecord
-from cluster.launch import Dispatcher, Proposal, launch
+from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.resources import choose_slot
 from cluster.storage import read_experiment

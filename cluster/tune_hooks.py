@@ -5,19 +5,18 @@ scheduler's `on_trial_result` and the last epoch with it.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-if TYPE_CHECKING:
-    from cluster.launch import Dispatcher
+from cluster.dispatch import Dispatcher
 
 
 class SearcherHook(Searcher):
     """Hands out what the dispatcher hands out."""
 
-    def __init__(self, dispatcher: "Dispatcher") -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__()
         self.dispatcher = dispatcher
 
@@ -50,7 +49,7 @@ class SearcherHook(Searcher):
 class SchedulerHook(FIFOScheduler):
     """Folds every report in and stops the trials that the dispatcher stops."""
 
-    def __init__(self, dispatcher: "Dispatcher") -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__()
         self.dispatcher = dispatcher
 

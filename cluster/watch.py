@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.launch import Observer
+from cluster.dispatch import Observer
 from cluster.progress import Progress
 from cluster.tensorboard import TensorBoardWriter
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from cluster.dispatch import Decision
 from cluster.history import METRICS, History, TrialRecord
-from cluster.launch import Decision
 
 Row = dict[str, Any]
 REDUCTION_FACTOR = 3

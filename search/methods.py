@@ -5,50 +5,14 @@ its arguments: the same ones give the same configuration in any process, after a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
-from typing import Any
 
 from foundation import seed_from
+from search.question import Config, Question
 from spaces import Space
 from spaces.domains import When, active
 from spaces.domains import grid as grid_values
-
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A configuration that was tried, and how it did: rank 0 is the best; failed and running trials rank last."""
-
-    config: Config
-    rank: int
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a method is asked: the next configuration of one architecture.
-
-    `index` counts the architecture's trials (0 is the baseline, which no method proposes), `draw` the
-    configurations that were refused for this trial. `observations` are the architecture's trials in the order they
-    were proposed, the baseline first.
-    """
-
-    space: Space
-    index: int
-    draw: int
-    seed: int
-    observations: Sequence[Observation] = ()
-
-    def rng(self) -> Random:
-        """Return the random numbers of this question, and of no other."""
-        return Random(self.seed_of_draw())
-
-    def seed_of_draw(self) -> int:
-        """Return the seed of this question."""
-        return seed_from(self.seed, self.space.architecture, self.index, self.draw)
-
 
 Propose = Callable[[Question], Config | None]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import connect, run_on_worker
+from cluster.dispatch import Decision, Dispatcher, Proposal
 from cluster.history import History, Row, TrialRecord, ranked
-from cluster.launch import Decision, Dispatcher, Proposal, launch
+from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.resources import Slot, choose_slot
 from cluster.storage import SPEC, experiment_folder, read_experiment, remove_if_empty, write_experiment
@@ -15,7 +16,8 @@ from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.halving import Halving, out_of_patience
-from search.methods import METHODS, Observation, Question
+from search.methods import METHODS
+from search.question import Observation, Question
 from search.request import OnDecoded, Request, changes, describe_experiment, prepare_request, reopen
 from search.spec import SearchSpec
 from spaces import Space

@@ -10,7 +10,7 @@ from typing import Any
 from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
 from hyperopt.base import Domain as HyperoptDomain
 
-from search.methods import Question
+from search.question import Question
 from spaces import Space
 from spaces.domains import Choice, Integer, LogUniform, Uniform, active, bare
 

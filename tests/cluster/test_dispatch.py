@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from cluster.dispatch import MAX_ATTEMPTS, Decision, Dispatcher, Proposal
 from cluster.history import History, TrialRecord
-from cluster.launch import MAX_ATTEMPTS, Decision, Dispatcher, Proposal
 from cluster.ledger import Ledger, read_rows
 
 Decide = Callable[[History, TrialRecord, dict[str, Any]], Decision | None]
