@@ -10,7 +10,7 @@ _SCHEDULES = ("constant", "step", "cosine", "one_cycle", "plateau")
 
 TRAINING: dict[str, Knob] = {
     "learning_rate": Knob(
-        LogUniform(1e-5, 1e-1), "peak step size", "from slow fine-tuning to the most that sgd bears", Between(1e-8, 10)
+        LogUniform(1e-4, 3e-2), "peak step size", "slower ones need more epochs, faster ones diverge", Between(1e-8, 10)
     ),
     "optimizer": Knob(Choice(_OPTIMIZERS), "", "the four in common use", Among(_OPTIMIZERS)),
     "momentum": Knob(
@@ -26,23 +26,23 @@ TRAINING: dict[str, Knob] = {
         Choice((16, 32, 64, 128)), "images per forward pass", "what small devices hold", Between(1, 4096, whole=True)
     ),
     "accumulation_steps": Knob(
-        Choice((1, 2, 4)),
+        Choice((1, 2)),
         "forward passes per optimizer step",
-        "larger steps in the same memory",
+        "more leave a small data set few steps an epoch",
         Between(1, 64, whole=True),
     ),
     "schedule": Knob(Choice(_SCHEDULES), "", "the usual learning-rate curves", Among(_SCHEDULES)),
     "warmup_epochs": Knob(
-        Integer(0, 3), "epochs", "longer ones eat into a short training", Between(0, 100, whole=True)
+        Integer(0, 2), "epochs", "longer ones eat into a short training", Between(0, 100, whole=True)
     ),
     "label_smoothing": Knob(Uniform(0, 0.2), "probability", "0.1 is usual (Szegedy et al., 2016)", Between(0, 0.9)),
     "class_weights": Knob(Choice(("none", "balanced")), "", "balanced helps rare classes", Among(("none", "balanced"))),
     "flip": Knob(Uniform(0, 0.5), "probability", "0 where left and right differ in meaning", Between(0, 1)),
-    "shift": Knob(Uniform(0, 0.2), "share of the side", "beyond this objects leave the image", Between(0, 1)),
-    "rotation": Knob(Uniform(0, 30), "degrees", "beyond this photos look unnatural", Between(0, 180)),
-    "zoom": Knob(Uniform(0, 0.3), "share of the size", "beyond this objects are cut", Between(0, 0.9)),
-    "shear": Knob(Uniform(0, 20), "degrees", "beyond this shapes change their meaning", Between(0, 60)),
-    "cutout": Knob(Uniform(0, 0.5), "share of the side", "half is the most in DeVries and Taylor, 2017", Between(0, 1)),
+    "shift": Knob(Uniform(0, 0.15), "share of the side", "beyond this objects leave the image", Between(0, 1)),
+    "rotation": Knob(Uniform(0, 20), "degrees", "beyond this photos look unnatural", Between(0, 180)),
+    "zoom": Knob(Uniform(0, 0.2), "share of the size", "beyond this objects are cut", Between(0, 0.9)),
+    "shear": Knob(Uniform(0, 10), "degrees", "beyond this shapes change their meaning", Between(0, 60)),
+    "cutout": Knob(Uniform(0, 0.4), "share of the side", "about the most in DeVries and Taylor, 2017", Between(0, 1)),
 }
 
 # What a student would run by hand: adam as it comes, no augmentation. Momentum counts where the optimizer has it.
