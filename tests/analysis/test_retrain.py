@@ -1,0 +1,142 @@
+"""Who goes on from a search, what an analysis trains, and who wins: without training anything."""
+
+from typing import Any
+
+import pytest
+
+from analysis.contest import Contestant, winner
+from analysis.retrain import Plan
+from analysis.select import Contender, contenders
+from cluster.dispatch import Proposal
+from cluster.history import History, TrialRecord
+from foundation import RequestError
+
+
+def trial(
+    number: int, accuracy: list[float], architecture: str = "cnn", method: str = "tpe", **more: Any
+) -> TrialRecord:
+    record = TrialRecord(
+        trial=number,
+        role="search",
+        architecture=architecture,
+        config={"learning_rate": 0.1 / (number + 1)},
+        seed=number,
+        work={"epochs": 3, "schedule_epochs": 3},
+        method=method,
+        proposed_time=0.0,
+        status="completed",
+    )
+    for name, value in more.items():
+        setattr(record, name, value)
+    record.epochs = [
+        {"epoch": epoch, "val_accuracy": value, "val_loss": 1 - value, "learning_rate": 0.1, "train_loss": 1.0}
+        | {"val_balanced_accuracy": value, "val_macro_f1": value, "train_accuracy": 0.5}
+        for epoch, value in enumerate(accuracy, start=1)
+    ]
+    return record
+
+
+def history(*records: TrialRecord) -> History:
+    made = History()
+    made.trials = {record.trial: record for record in records}
+    return made
+
+
+def test_the_best_configuration_meets_the_baseline_of_its_own_architecture() -> None:
+    found = contenders(
+        history(
+            trial(0, [0.5], method="baseline"),
+            trial(1, [0.6], "alexnet", method="baseline"),
+            trial(2, [0.9]),
+            trial(3, [0.8], "alexnet"),
+        ),
+        "val_accuracy",
+    )
+    assert [(each.name, each.record.trial) for each in found] == [("tuned", 2), ("baseline", 0)]
+
+
+def test_a_baseline_that_is_best_stands_alone_and_one_that_failed_stays_out() -> None:
+    alone = contenders(history(trial(0, [0.9], method="baseline"), trial(1, [0.2])), "val_accuracy")
+    assert [(each.name, each.record.trial) for each in alone] == [("baseline", 0)]
+    failed = contenders(
+        history(trial(0, [0.95], method="baseline", status="diverged"), trial(1, [0.2])), "val_accuracy"
+    )
+    assert [(each.name, each.record.trial) for each in failed] == [("tuned", 1)]
+
+
+def test_without_a_finished_epoch_there_is_nothing_to_analyse() -> None:
+    with pytest.raises(RequestError, match="none of the 1 trials of the search has a finished epoch"):
+        contenders(history(trial(0, [], status="lost")), "val_accuracy")
+
+
+def carry_out(found: History, proposal: Proposal, accuracy: list[float], status: str = "completed") -> None:
+    number = found.next_trial()
+    found.trials[number] = trial(number, accuracy[: proposal.work["epochs"]], status=status)
+    for name in ("role", "seed", "work", "config"):
+        setattr(found.trials[number], name, getattr(proposal, name))
+
+
+def test_a_plan_retrains_all_then_trains_each_for_the_epochs_its_curves_call_for() -> None:
+    found = history(trial(0, [0.5, 0.6, 0.6], method="baseline"), trial(1, [0.9]))
+    plan = Plan(contenders(found, "val_accuracy"), seeds=2, seed=0)
+    assert plan.wanted(found) == 8
+    done: list[Proposal] = []
+    while proposal := plan.next_work(found):
+        done.append(proposal)
+        carry_out(found, proposal, [0.5, 0.8, 0.7])
+    assert [each.role for each in done] == ["retrain"] * 4 + ["final"] * 4
+    assert [each.work["of"] for each in done] == [1, 1, 0, 0] * 2
+    assert len({each.seed for each in done[:4]}) == 4
+    assert not {each.seed for each in done} & {0, 1}
+    assert all(each.work["epochs"] == 3 for each in done[:4])
+    for final in done[4:]:
+        assert final.work["epochs"] == 2  # where the loss is lowest
+        assert final.work["learning_rates"] == [0.1, 0.1, 0.1]
+        assert (final.work["train_on_val"], final.work["keep_checkpoint"]) == (True, True)
+    assert [each.seed for each in done[:2]] == [each.seed for each in done[4:6]]
+    assert plan.wanted(found) == 8
+
+
+def test_a_contenders_finals_wait_for_its_own_runs_only_and_leave_failed_ones_out() -> None:
+    found = history(trial(0, [0.5], method="baseline"), trial(1, [0.9]))
+    tuned, baseline = contenders(found, "val_accuracy")
+    plan = Plan([tuned, baseline], seeds=2, seed=0)
+    for number, proposal in enumerate(plan.retrainings(tuned)):
+        carry_out(found, proposal, [0.5, 0.8, 0.7], "completed" if number else "diverged")
+    for proposal in plan.retrainings(baseline):
+        carry_out(found, proposal, [0.5], None)  # type: ignore[arg-type]
+    finals = plan.final_trainings(found, tuned)
+    assert [each.work["seed_index"] for each in finals] == [1]
+    assert plan.final_trainings(found, baseline) == []
+    assert plan.next_work(found) == finals[0]
+
+
+def contestant(name: str, accuracies: list[list[float]]) -> Contestant:
+    runs = [trial(number, accuracy) for number, accuracy in enumerate(accuracies)]
+    return Contestant(Contender(name, trial(9, [0.5])), runs)
+
+
+def test_the_winner_has_the_best_mean_at_its_own_epoch_and_the_sentence_says_so() -> None:
+    tuned, baseline = (
+        contestant("tuned", [[0.2, 0.7, 0.1], [0.2, 0.5, 0.1]]),
+        contestant("baseline", [[0.4, 0.5, 0.58]]),
+    )
+    best, why = winner([tuned, baseline], "val_accuracy")
+    assert best is tuned
+    assert why == (
+        "best mean val_accuracy on the validation images: tuned 0.6000 after 2 epochs (2 runs) "
+        "against baseline 0.5800 after 3 epochs (1 run)"
+    )
+    best, why = winner([baseline], "val_loss")
+    assert (
+        why == "best mean val_loss on the validation images: baseline 0.4200 after 3 epochs (1 run), the only contender"
+    )
+
+
+def test_a_contestant_without_a_sound_run_has_no_choice_and_says_how_its_runs_ended() -> None:
+    failed = Contestant(Contender("tuned", trial(9, [0.5])), [trial(0, [0.1], status="diverged", error="nan")])
+    assert failed.choice is None
+    row = failed.to_json()
+    assert row["epochs"] is None
+    assert "validation" not in row
+    assert (row["curves"][0]["status"], row["curves"][0]["error"]) == ("diverged", "nan")

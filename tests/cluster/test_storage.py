@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.ledger import Ledger
+from cluster.storage import (
+    experiment_folder,
+    find_run,
+    list_runs,
+    read_experiment,
+    remove_if_empty,
+    trial_folder,
+    versions,
+    write_experiment,
+)
+from foundation import RequestError
+
+
+def test_the_folder_of_an_experiment_is_made_and_shown_to_be_writable(tmp_path: Path) -> None:
+    folder = experiment_folder(str(tmp_path / "runs"), "first")
+    assert folder == tmp_path / "runs" / "first"
+    assert [path.name for path in folder.iterdir()] == ["trials"]
+    assert trial_folder(folder, 7) == folder / "trials" / "0007"
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../up", "white space", "x" * 101, "-x"])
+def test_names_that_are_no_plain_folder_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RequestError, match="use letters, digits"):
+        experiment_folder(str(tmp_path), name)
+
+
+def test_storage_under_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        RequestError, match=r"cannot be written \(Not a directory\): give another folder with --storage"
+    ):
+        experiment_folder(str(tmp_path / "file"), "x")
+
+
+def test_an_experiment_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+    folder = experiment_folder(str(tmp_path / "runs"), "x")
+    remove_if_empty(folder)
+    assert list(tmp_path.iterdir()) == []
+    kept = experiment_folder(str(tmp_path / "runs"), "x")
+    (kept / "trials" / "0000").mkdir()
+    remove_if_empty(kept)
+    assert (kept / "trials" / "0000").exists()
+
+
+def test_runs_are_found_by_name_or_path_and_a_typo_gets_its_neighbour(tmp_path: Path) -> None:
+    for name in ("digits", "photos"):
+        Ledger(experiment_folder(str(tmp_path), name)).close()
+    assert [folder.name for folder in list_runs(str(tmp_path))] == ["digits", "photos"]
+    assert find_run("digits", str(tmp_path)) == find_run(str(tmp_path / "digits"), "elsewhere")
+    with pytest.raises(RequestError, match="experiment 'digit' is not known: did you mean 'digits'"):
+        find_run("digit", str(tmp_path))
+    with pytest.raises(RequestError, match="holds no experiments"):
+        find_run("digits", str(tmp_path / "nothing"))
+
+
+def test_experiment_json_must_be_there_and_of_this_format(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"experiment\.json cannot be read"):
+        read_experiment(tmp_path)
+    (tmp_path / "experiment.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(RequestError, match="has format 99; this version reads 1"):
+        read_experiment(tmp_path)
+    write_experiment(tmp_path, {"format": 1, "name": "x"})
+    assert read_experiment(tmp_path)["name"] == "x"
+
+
+def test_versions_name_what_results_depend_on() -> None:
+    assert {"python", "ray", "torch", "torchvision", "numpy"} <= set(versions())
+    assert versions()["ray"].startswith("2.60")

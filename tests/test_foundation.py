@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from foundation import (
+    Problems,
+    RequestError,
+    folder_written_beside,
+    printable,
+    seed_from,
+    unknown_word,
+    write_json,
+    written_beside,
+)
+
+
+def test_an_unknown_word_gets_its_nearest_neighbour_and_all_that_is_allowed() -> None:
+    assert unknown_word("method", "tpa", ["random", "tpe"]) == (
+        "method 'tpa' is not known: did you mean 'tpe'? allowed are random, tpe"
+    )
+    assert unknown_word("method", "zzz", ["tpe"]) == "method 'zzz' is not known: allowed are tpe"
+
+
+def test_problems_are_raised_all_at_once_or_not_at_all() -> None:
+    problems = Problems()
+    problems.raise_if_any()
+    problems.add("one")
+    problems.add("two")
+    with pytest.raises(RequestError) as caught:
+        problems.raise_if_any()
+    assert caught.value.problems == ("one", "two")
+
+
+def test_seeds_are_the_same_in_every_process_and_depend_on_every_part() -> None:
+    assert seed_from(0, "trial", 1) == 1915347162  # as in every ledger written so far
+    seeds = {seed_from(seed, name, trial) for seed in range(3) for name in "ab" for trial in range(50)}
+    assert len(seeds) == 300
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seed_from("a", "bc") != seed_from("ab", "c")
+
+
+def fail_half_way(path: Path) -> None:
+    path.write_text("half")
+    raise OSError("disk full")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"n": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, {"n": float("nan")})
+    with pytest.raises(OSError, match="disk full"), written_beside(path) as beside:
+        fail_half_way(beside)
+    assert json.loads(path.read_text()) == {"n": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_takes_the_place_of_the_one_before_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for content in ("old", "new"):
+        with folder_written_beside(path) as beside:
+            (beside / "file").write_text(content)
+    with pytest.raises(OSError, match="disk full"), folder_written_beside(path) as beside:
+        fail_half_way(beside / "file")
+    assert (path / "file").read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_control_characters_are_made_visible() -> None:
+    assert printable("a\x1b[31mb\r\nc") == "a\ufffd[31mb\ufffd\nc"
