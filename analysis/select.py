@@ -1,4 +1,4 @@
-"""The finalists: the best configuration over all trials, and the baseline of its architecture."""
+"""The finalists: the best configuration over all trials, and the baseline it has to beat."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,22 +25,24 @@ class Contender:
 
 
 def contenders(history: History, metric: str) -> list[Contender]:
-    """Return the best configuration of the search and its architecture's baseline; one of them if they are the same.
+    """Return the best configuration that the search found, and the baseline that it has to beat.
 
-    A baseline that failed in the search is left out: it would fail again. Raises `RequestError` when no trial has a
-    finished epoch.
+    That is the baseline of its own architecture; or, where a baseline did best of all, that one: one run each is
+    too little to say that tuning did not help. A baseline that failed is left out, since it would fail again. Raises
+    `RequestError` when no trial has a finished epoch.
     """
     order = ranked(history.of_role("search"), metric)
-    best = next((record for record in order if record.best_epoch(metric) and not record.failed), None)
-    if best is None:
+    sound = [record for record in order if record.best_epoch(metric) and not record.failed]
+    if not sound:
         raise RequestError(
             f"nothing can be analysed: none of the {len(order)} trials of the search has a finished epoch. "
             "`convscout show` lists what happened to them"
         )
-    if best.method == "baseline":
-        return [Contender("baseline", best)]
-    found = [Contender("tuned", best)]
-    for record in history.of_role("search"):
-        if record.method == "baseline" and record.architecture == best.architecture and not record.failed:
-            found.append(Contender("baseline", record))
-    return found
+    baselines = [record for record in sound if record.method == "baseline"]
+    tuned = next((record for record in sound if record.method != "baseline"), None)
+    if tuned is None:
+        return [Contender("baseline", baselines[0])]
+    if sound[0] is not tuned:
+        return [Contender("tuned", tuned), Contender("baseline", sound[0])]
+    own = [record for record in baselines if record.architecture == tuned.architecture]
+    return [Contender("tuned", tuned), *(Contender("baseline", record) for record in own)]

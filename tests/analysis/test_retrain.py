@@ -55,8 +55,17 @@ def test_the_best_configuration_meets_the_baseline_of_its_own_architecture() -> 
     assert [(each.name, each.record.trial) for each in found] == [("tuned", 2), ("baseline", 0)]
 
 
-def test_a_baseline_that_is_best_stands_alone_and_one_that_failed_stays_out() -> None:
-    alone = contenders(history(trial(0, [0.9], method="baseline"), trial(1, [0.2])), "val_accuracy")
+def test_a_baseline_that_is_best_meets_the_best_that_was_tuned_and_one_that_failed_stays_out() -> None:
+    both = contenders(
+        history(
+            trial(0, [0.9], method="baseline"),
+            trial(1, [0.2], "alexnet", method="baseline"),
+            trial(2, [0.3], "alexnet"),
+        ),
+        "val_accuracy",
+    )
+    assert [(each.name, each.record.trial) for each in both] == [("tuned", 2), ("baseline", 0)]
+    alone = contenders(history(trial(0, [0.9], method="baseline"), trial(1, [], status="lost")), "val_accuracy")
     assert [(each.name, each.record.trial) for each in alone] == [("baseline", 0)]
     failed = contenders(
         history(trial(0, [0.95], method="baseline", status="diverged"), trial(1, [0.2])), "val_accuracy"
