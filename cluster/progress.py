@@ -65,11 +65,16 @@ class Progress(Guarded):
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._estimate_time_left(row, history)
             self._start_live()
+            if mine and (notes := _notes(row)):
+                self._print(f"trial {mine.trial} {clean(mine.architecture)}: {notes}")
         elif mine and row["event"] in ("started", "ended"):
             self._estimate_time_left(row, history)
             clock = time.strftime("%H:%M:%S", time.localtime(row["time"]))
             line = _started(row, mine) if row["event"] == "started" else self._ended(self._standing, mine)
-            self.console.print(f"{clock}  {line}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+            self._print(f"{clock}  {line}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _finish(self) -> None:
         if self._live is not None:
@@ -178,7 +183,15 @@ def _started(row: Row, record: TrialRecord) -> str:
     again = f" again, attempt {row['attempt']}" if row["attempt"] > 1 else ""
     knobs = [f"{knob} {_knob_text(record.config[knob])}" for knob in KNOBS_SHOWN if knob in record.config]
     details = ", ".join([f"at most {record.work['epochs']} epochs", *knobs])
-    return f"trial {record.trial} {clean(record.architecture)}: started{again} ({details})"
+    line = f"trial {record.trial} {clean(record.architecture)}: started{again} ({details})"
+    return f"{line}; {notes}" if (notes := _notes(row)) else line
+
+
+def _notes(row: Row) -> str:
+    """Return what else a worker said when it started: which layers train, which checkpoints were damaged."""
+    notes = [row["trains"]] if row.get("trains") else []
+    notes += [f"checkpoint passed over, {damaged}" for damaged in row.get("damaged", ())]
+    return clean("; ".join(notes), ERROR_CHARACTERS)
 
 
 def _outcome(record: TrialRecord, metric: str) -> str:

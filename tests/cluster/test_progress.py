@@ -124,6 +124,18 @@ def test_standing_kept_up_row_by_row_equals_one_made_from_the_whole_history():
 # --- plain lines
 
 
+@pytest.mark.parametrize("console", [plain_console(), terminal()], ids=["plain", "terminal"])
+def test_which_layers_train_and_damaged_checkpoints_are_said_when_a_trial_starts(console):
+    progress = search_progress(console)
+    run = ObservedRun(progress)
+    trial = run.begin("mobilenet_v2")
+    damaged = ["a01-e0003: its checksum is wrong"]
+    run.write("started", trial=trial, attempt=2, host="here", pid=1, trains="the head trains", damaged=damaged)
+    progress.close()
+    said = "the head trains; checkpoint passed over, a01-e0003: its checksum is wrong"
+    assert console.file.getvalue().count(said) == 1
+
+
 def test_plain_lines_say_how_each_trial_started_and_ended():
     progress = search_progress(plain_console())
     run = ObservedRun(progress, trials=3)
