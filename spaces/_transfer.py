@@ -14,7 +14,7 @@ SPACE: dict[str, Knob] = {
         WordOrFile(("published", "none"), (".pth", ".pt", ".safetensors")),
     ),
     "trainable_layers": Knob(
-        Choice((0, 20, 40, "all")),
+        Unless(Choice((0, 20, 40, "all")), "weights", ("none",)),  # from scratch, all of them train
         "layers, from the end",
         "from a fixed backbone to full fine-tuning",
         Between(0, 10_000, whole=True, words=("all",)),

@@ -117,3 +117,10 @@ def test_the_room_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_from_scratch_every_layer_of_a_transfer_model_trains(name):
+    space = spaces.narrowed(spaces.load(name), {"weights": "none"}, "--weights")
+    drawn = [space.draw(random.Random(seed)) for seed in range(20)]
+    assert not any({"trainable_layers", "frozen_epochs"} & set(config) for config in [space.baseline, *drawn])

@@ -102,11 +102,11 @@ def transfer_build(source: Backbone) -> Callable[..., nn.Module]:
         classes: int,
         *,
         weights: str,
-        trainable_layers: int | Literal["all"],
         input_size: int,
         dense_units: int,
         dropout: float,
         batch_norm: bool,
+        trainable_layers: int | Literal["all"] = "all",
         frozen_epochs: int = 0,
         activation: str = "relu",
     ) -> nn.Module:
