@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from foundation import RequestError
-from terminal import decoding, errors, leaderboard, say, show_leaderboard, show_rows, show_table
+from terminal import decoding, errors, finish, leaderboard, say, show_leaderboard, show_overview, show_rows, show_table
 
 app = typer.Typer(
     name="convscout",
@@ -60,18 +60,7 @@ def data(
     if as_json:
         print(json.dumps(asdict(found), indent=1))
         return
-    rows = [(row.name, row.train, row.val, row.test, row.total) for row in found.rows]
-    total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
-    show_table(("class", "train", "val", "test", "all"), [*rows, total])
-    channels, height, width = found.image_shape
-    size = " x ".join(f"{side['min']:g} to {side['max']:g}" for side in (found.width, found.height))
-    say(f"Files are {size} pixels; used as {width} x {height}, {'grey' if channels == 1 else 'RGB'} ({resize}).")
-    say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
-    if found.duplicates_in_train or found.n_leaks:
-        say(f"Equal images: {found.duplicates_in_train} within train, {found.n_leaks} pairs across splits.")
-    if found.refused:
-        say(f"{len(found.refused)} files were refused:")
-        show_table(("file", "why"), [(row["path"], row["reason"]) for row in found.refused])
+    show_overview(found)
     if sheet:
         say(f"Contact sheet: {sheet}")
 
@@ -132,7 +121,7 @@ def search(
         say(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}", errors)
     with decoding() as on_decoded:
         outcome = run_search(spec, command_line=shlex.join(sys.argv), quiet=quiet, on_decoded=on_decoded)
-    finish(outcome.folder, spec.metric, outcome.interrupted, spec.storage)
+    finish(outcome.folder, outcome.interrupted)
 
 
 @app.command()
@@ -146,7 +135,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on after any interruption, or extend a finished search."""
-    from cluster.storage import find_run, read_experiment
+    from cluster.storage import find_run
     from search.run import resume as run_resume
 
     overrides = {"time_budget": time_budget, "max_concurrent": max_concurrent, "address": address}
@@ -154,7 +143,7 @@ def resume(
     folder = find_run(run, storage)
     with decoding() as on_decoded:
         outcome = run_resume(folder, trials=trials, overrides=given, quiet=quiet, on_decoded=on_decoded)
-    finish(folder, read_experiment(folder)["spec"]["metric"], outcome.interrupted, storage)
+    finish(folder, outcome.interrupted)
 
 
 @app.command()
@@ -184,7 +173,7 @@ def show(run: Run, storage: Storage = "runs", as_json: AsJson = False) -> None:
 def stop(run: Run, storage: Storage = "runs") -> None:
     """Stop a running experiment gently, as Ctrl-C would."""
     from cluster.ledger import holder
-    from cluster.storage import find_run
+    from cluster.storage import find_run, run_argument
 
     folder = find_run(run, storage)
     pid = holder(folder)
@@ -192,7 +181,7 @@ def stop(run: Run, storage: Storage = "runs") -> None:
         say(f"{folder.name} is not running.")
         return
     os.kill(pid, signal.SIGINT)
-    say(f"Asked process {pid} to stop; `convscout resume {folder.name}` goes on.")
+    say(f"Asked process {pid} to stop; `convscout resume {run_argument(folder)}` goes on.")
 
 
 @app.command()
@@ -276,16 +265,6 @@ def tensorboard(
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-def finish(folder: Path, metric: str, interrupted: bool, storage: str) -> None:
-    """Show how a search ended and the command that comes next; an interrupted one exits with 130."""
-    where = "" if storage == "runs" else f" --storage {shlex.quote(storage)}"
-    if interrupted:
-        say(f"Interrupted; nothing is lost. Go on with: convscout resume {folder.name}{where}", errors)
-        raise KeyboardInterrupt
-    show_leaderboard(folder, metric, limit=10, reasons=False)
-    say(f"All trials: {folder / 'trials.csv'}\nNext: convscout analyze {folder.name}{where}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line; exit with 0 done, 1 failed, 2 the request was wrong, 130 interrupted."""
     try:
@@ -294,6 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             say(f"error: {problem}", errors)
         sys.exit(2)
+    except OSError as error:
+        say(f"error: {error.filename or 'the system'}: {error.strerror or error}", errors)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

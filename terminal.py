@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from foundation import printable
+
+if TYPE_CHECKING:
+    from trainables.overview import Overview
 
 SHORT = 24  # characters of a text that is never broken
 output = Console()
@@ -71,6 +74,42 @@ def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
 
     records = ranked(read_history(folder).of_role("search"), metric)
     return [trial_row(record, metric) | {"config": record.config} for record in records]
+
+
+def show_overview(found: "Overview") -> None:
+    """Print what is in a data set: counts per class and split, sizes, duplicates, refused files."""
+    rows = [(row.name, row.train, row.val, row.test, row.total) for row in found.rows]
+    total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
+    show_table(("class", "train", "val", "test", "all"), [*rows, total])
+    channels, height, width = found.image_shape
+    size = " x ".join(f"{side['min']:g} to {side['max']:g}" for side in (found.width, found.height))
+    say(f"Files are {size} pixels; used as {width} x {height}, {'grey' if channels == 1 else 'RGB'} ({found.resize}).")
+    say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
+    if found.duplicates_in_train or found.n_leaks:
+        say(f"Equal images: {found.duplicates_in_train} within train, {found.n_leaks} pairs across splits.")
+    if found.refused:
+        say(f"{len(found.refused)} files were refused:")
+        show_table(("file", "why"), [(row["path"], row["reason"]) for row in found.refused])
+
+
+def finish(folder: Path, interrupted: bool) -> None:
+    """Show how a search ended and the command that comes next; an interrupted one exits with 130."""
+    from cluster.ledger import read_history
+    from cluster.storage import read_experiment, run_argument
+
+    run, spec = run_argument(folder), read_experiment(folder)["spec"]
+    if interrupted:
+        say(f"Interrupted; nothing is lost. Go on with: convscout resume {run}", errors)
+        raise KeyboardInterrupt
+    show_leaderboard(folder, spec["metric"], limit=10, reasons=False)
+    history = read_history(folder)
+    if (missing := (history.trials_wanted or 0) - len(history.of_role("search"))) > 0:
+        why = f"the time budget is used up; give a larger one by convscout resume {run} --time-budget ..."
+        say(
+            f"{missing} trials were not run: {'the grid has no more points' if spec['method'] == 'grid' else why}",
+            errors,
+        )
+    say(f"All trials: {folder / 'trials.csv'}\nNext: convscout analyze {run}")
 
 
 @contextmanager

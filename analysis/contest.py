@@ -21,6 +21,7 @@ class Contestant:
     def __init__(self, contender: Contender, runs: Sequence[TrialRecord]) -> None:
         self.contender, self.runs = contender, runs
         self.sound_runs = [run for run in runs if run.status == "completed"]
+        self.n_failed = len(runs) - len(self.sound_runs)
         curves = [[row["val_loss"] for row in run.epochs] for run in self.sound_runs]
         self.choice: EpochChoice | None = choose_epochs(curves) if curves else None
 
@@ -56,10 +57,11 @@ class Contestant:
 def winner(contestants: Sequence[Contestant], metric: str) -> tuple[Contestant, str]:
     """Return the contestant with the best mean of a validation metric at its chosen epoch, and the sentence why.
 
-    The first of equals wins.
+    One that failed with some seeds ranks behind those that never did: its mean is only that of its good runs. The
+    first of equals wins.
     """
     sign = METRICS[metric]
-    best = max(contestants, key=lambda each: sign * each.at_chosen_epoch(metric)["mean"])
+    best = max(contestants, key=lambda each: (not each.n_failed, sign * each.at_chosen_epoch(metric)["mean"]))
     others = ", ".join(_figure(each, metric) for each in contestants if each is not best)
     against = f" against {others}" if others else ", the only contender"
     return best, f"best mean {metric} on the validation images: {_figure(best, metric)}{against}"
@@ -68,5 +70,7 @@ def winner(contestants: Sequence[Contestant], metric: str) -> tuple[Contestant, 
 def _figure(contestant: Contestant, metric: str) -> str:
     found = contestant.at_chosen_epoch(metric)
     runs = f"{found['n']} runs" if found["n"] > 1 else "1 run"
+    if contestant.n_failed:
+        runs += f", {contestant.n_failed} more failed"
     epochs = f"{contestant.epochs} epoch{'s' * (contestant.epochs > 1)}"
     return f"{contestant.name} {found['mean']:.4f} after {epochs} ({runs})"

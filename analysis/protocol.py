@@ -17,7 +17,7 @@ from analysis.retrain import Plan, found, train
 from analysis.select import contenders
 from cluster.history import TrialRecord
 from cluster.ledger import Ledger
-from cluster.storage import trial_folder, versions
+from cluster.storage import checkpoint_folder, run_argument, versions
 from cluster.table import write_trials_csv
 from foundation import RequestError, write_json
 from trainables import checkpoint
@@ -114,7 +114,7 @@ def _figures_before(folder: Path, trials: dict[str, list[int]]) -> dict[str, Jso
 
 def _load(experiment: Experiment, record: TrialRecord) -> Classifier:
     """Return the final model of a trial from its last checkpoint."""
-    folder = trial_folder(experiment.folder, record.trial) / "checkpoint"
+    folder = checkpoint_folder(experiment.folder, record.trial)
     kept = checkpoint.load(folder)
     if kept.state is None:
         raise RequestError(f"{folder} holds no sound checkpoint of trial {record.trial}: {'; '.join(kept.damaged)}")
@@ -157,7 +157,11 @@ def read_analysis(folder: Path) -> Json:
     try:
         analysis: Json = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read ({error}): `convscout analyze {folder.name}` writes it") from error
+        raise RequestError(
+            f"{path} cannot be read ({error}): `convscout analyze {run_argument(folder)}` writes it"
+        ) from error
+    if analysis.get("format") != FORMAT:
+        raise RequestError(f"{path} has format {analysis.get('format')}; this version reads {FORMAT}")
     return analysis
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 from analysis.contest import Contestant
 from analysis.select import Contender
-from cluster.connect import connect
 from cluster.dispatch import Dispatcher, Proposal
 from cluster.history import History, TrialRecord
 from cluster.launch import launch
 from cluster.ledger import Ledger
-from cluster.resources import choose_slot
-from cluster.storage import read_experiment
+from cluster.session import open_session
+from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 
@@ -98,8 +97,13 @@ class Plan:
 
 
 def find(history: History, proposal: Proposal) -> TrialRecord | None:
-    """Return the trial that already is what a proposal asks for: the same configuration, seed and work."""
+    """Return the trial that already is what a proposal asks for: the same configuration, seed and work.
+
+    One that was lost to the machines is none: it is trained again.
+    """
     for record in history.of_role(proposal.role):
+        if record.status in ("lost", "data_error"):
+            continue
         if (record.config, record.seed, record.work) == (proposal.config, proposal.seed, proposal.work):
             return record
     return None
@@ -121,16 +125,16 @@ def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
         return  # Ray need not start
     experiment, calibrated = read_experiment(folder), history.calibrated
     if calibrated is None:
-        raise RequestError(f"{folder} has not trained anything yet: `convscout resume {folder.name}` goes on with it")
-    spec = experiment["spec"]
-    resources = connect(spec["address"]).cluster_resources()
-    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    slot = choose_slot(cpus, gpus, spec["cpus_per_trial"], spec["gpus_per_trial"])
+        raise RequestError(
+            f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
+        )
+    session = open_session(experiment["spec"], calibrated)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
-    slots, wanted = slot.how_many(cpus, gpus), plan.wanted(history)
-    watching = watchers(folder, experiment, ROLES, slots, what="analysis", wanted=wanted, quiet=quiet)
+    wanted = plan.wanted(history)
+    watching = watchers(folder, experiment, ROLES, session.slots, what="analysis", wanted=wanted, quiet=quiet)
     dispatcher = Dispatcher(ledger, ROLES, plan.next_work, lambda *_: None, watching)
     parameters = worker_parameters(folder, experiment, calibrated)
-    if not launch(ImageTrainable, dispatcher, slot, parameters, spec["max_concurrent"]):
+    concurrent = experiment["spec"]["max_concurrent"]
+    if not launch(ImageTrainable, dispatcher, session.slot, session.slots, parameters, concurrent):
         raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from cluster.resources import Slot
 from foundation import RequestError
 
-# Each with the reason it is not left at Ray's default (verified with Ray 2.60, see docs/decisions.md).
+ANSWER_SECONDS = 5.0
+REMEDY = "Start a cluster with `ray start --head`, or leave --address out to use this machine alone"
+
+# Each with the reason it is not left at Ray's default (2.60).
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the user's machine unasked
     "RAY_AUTH_MODE": "disabled",  # or a local start writes ~/.ray/auth_token
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU share keeps the visible devices as they were
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; our workers take their device from the slot
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch() handles Ctrl-C, or fit() would return as if all were done
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and our TensorBoard events replace them
@@ -25,10 +29,11 @@ ENVIRONMENT = {
 }
 
 
-def connect(address: str | None = None, cpus: int | None = None) -> Any:
-    """Return the `ray` module, connected: to `address` if given, to a running local session, or to a new one here.
+def connect(address: str | None = None) -> Any:
+    """Return the `ray` module, connected: to the cluster at `address`, or to a new one on this machine.
 
-    `cpus` limits how many cores a new local session takes. Raises `RequestError` when `address` does not answer.
+    A driver that is already connected stays so, and one that runs as a job joins its own cluster (`RAY_ADDRESS`).
+    Raises `RequestError` when nothing answers at `address` or it runs another version.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -36,23 +41,31 @@ def connect(address: str | None = None, cpus: int | None = None) -> Any:
         warnings.simplefilter("ignore")
         import ray
 
-    if ray.is_initialized():
-        return ray
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if address is None:
-                ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
-            else:
-                ray.init(address=address, **quiet)
-    except ConnectionError as error:
-        raise RequestError(
-            f"no Ray cluster answers at {address}: {error}. Start one with `ray start --head`, or leave --address out"
-        ) from error
+        if ray.is_initialized():
+            return ray
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        _check_answers(address)
+        local = {"include_dashboard": False} if address == "local" else {}
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise RequestError(f"--address {address}: {str(error).strip()}. {REMEDY}") from error
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise `RequestError` unless something listens at HOST:PORT; Ray itself would try for more than ten minutes."""
+    if address in ("local", "auto") or "://" in address:
+        return
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit():
+        raise RequestError(f"--address {address}: write HOST:PORT, such as 10.0.0.1:6379, or auto. {REMEDY}")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RequestError(f"--address {address}: nothing answers there ({error}). {REMEDY}") from error
 
 
 def run_on_worker(function: Callable[..., Any], slot: Slot, *arguments: Any) -> Any:

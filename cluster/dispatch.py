@@ -7,13 +7,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.history import History, Row, TrialRecord
 from cluster.ledger import Ledger
-from cluster.storage import trial_folder
+from cluster.storage import checkpoint_folder
 
-MAX_ATTEMPTS = 3
+MAX_LOSSES = 3  # interruptions by the user do not count
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Dispatcher:
         self.waiting = [record.trial for record in self.history.of_role(*roles) if record.live]
         self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self.interrupted = False
+        for trial in list(self.waiting):
+            self._settle(self.history.trials[trial])
 
     def write(self, event: str, **fields: Any) -> Row:
         """Append a row and show it to the observers."""
@@ -113,7 +116,7 @@ class Dispatcher:
             "seed": record.seed,
             "config": record.config,
             "work": record.work,
-            "start_from": record.checkpoint["path"] if record.checkpoint else None,
+            "checkpoints": str(self._checkpoints(trial)),
         }
 
     def report(self, key: str, report: dict[str, Any]) -> bool:
@@ -138,21 +141,21 @@ class Dispatcher:
     def finished(self, key: str) -> None:
         """Note that Ray has let go of a trial without an error."""
         self.running.pop(key, None)
+        self.attempts.pop(key, None)
 
     def lost(self, key: str, error: str) -> None:
-        """Note that a trial's process ended without an outcome: hand it out again, up to three attempts in all.
+        """Note that a trial's process ended without an outcome: hand it out again, unless it was the third time.
 
         Running out of device memory is an outcome: the same configuration would run out again.
         """
         attempt, record = self.attempts.pop(key), self.history.trials[self.running.pop(key)]
         if not record.live:
             return
-        if record.attempts < attempt:  # it died before it could say that it had started
-            self.write("started", trial=record.trial, attempt=attempt, host=None, pid=None, start_from=None)
+        self.write("lost", trial=record.trial, attempt=attempt, error=error)
         if "OutOfMemoryError" in error:
             self._end(record, "out_of_memory", error=error)
-        elif attempt >= MAX_ATTEMPTS:
-            self._end(record, "lost", error=f"{attempt} attempts failed, the last one with: {error}")
+        elif record.losses >= MAX_LOSSES:
+            self._end(record, "lost", error=f"{record.losses} attempts failed, the last one with: {error}")
         else:
             self.waiting.append(record.trial)
 
@@ -179,8 +182,27 @@ class Dispatcher:
     ) -> None:
         if not self.history.accepts(record.trial, attempt, epoch["epoch"]):
             return
-        row = self.write("epoch", trial=record.trial, attempt=attempt, **epoch)
-        if failed:
+        fields = {"failed": failed} if failed else {}
+        row = self.write("epoch", trial=record.trial, attempt=attempt, **epoch, **fields)
+        self._judge(record, row)
+
+    def _settle(self, record: TrialRecord) -> None:
+        """Judge the last epoch of an unfinished trial again: a crash may have come between it and its outcome."""
+        if not record.epochs:
+            return
+        row = record.epochs[-1]
+        stopping = [kept for kept in record.decisions if kept["decision"] == "stop"]
+        if stopping:
+            self._end(record, stopping[-1]["status"], stop_reason=stopping[-1]["sentence"])
+        elif all(kept["epoch"] != row["epoch"] for kept in record.decisions):
+            self._judge(record, row)
+        elif len(record.epochs) >= record.work["epochs"]:
+            self._complete(record)
+        if not record.live:
+            self.waiting.remove(record.trial)
+
+    def _judge(self, record: TrialRecord, row: Row) -> None:
+        if failed := row.get("failed"):
             self._end(record, failed["status"], error=failed["error"])
             return
         decision = self.decide(self.history, record, row)
@@ -188,14 +210,20 @@ class Dispatcher:
             decision = Decision(True, f"stopped at epoch {row['epoch']}: the time budget is used up")
         if decision and (decision.stop or decision.rung):
             verdict = "stop" if decision.stop else "continue"
-            fields = {"decision": verdict, "sentence": decision.sentence, "rung": decision.rung}
-            self.write("decision", trial=record.trial, epoch=row["epoch"], **fields)
+            kept = {"sentence": decision.sentence, "rung": decision.rung, "status": decision.status}
+            self.write("decision", trial=record.trial, epoch=row["epoch"], decision=verdict, **kept)
         if decision and decision.stop:
             self._end(record, decision.status, stop_reason=decision.sentence)
         elif len(record.epochs) >= record.work["epochs"]:
-            self._end(record, "completed", stop_reason=f"all {record.work['epochs']} epochs")
+            self._complete(record)
+
+    def _complete(self, record: TrialRecord) -> None:
+        self._end(record, "completed", stop_reason=f"all {record.work['epochs']} epochs")
 
     def _end(self, record: TrialRecord, status: str, stop_reason: str | None = None, error: str | None = None) -> None:
         self.write("ended", trial=record.trial, status=status, stop_reason=stop_reason, error=error)
         if not record.work.get("keep_checkpoint"):
-            shutil.rmtree(trial_folder(self.ledger.path.parent, record.trial) / "checkpoint", ignore_errors=True)
+            shutil.rmtree(self._checkpoints(record.trial), ignore_errors=True)
+
+    def _checkpoints(self, trial: int) -> Path:
+        return checkpoint_folder(self.ledger.path.parent, trial)

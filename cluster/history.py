@@ -5,6 +5,7 @@ is the state before it.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ class TrialRecord:
     method: str
     proposed_time: float
     attempts: int = 0
+    losses: int = 0
     n_params: int | None = None
     epochs: list[Row] = field(default_factory=list)
     decisions: list[Row] = field(default_factory=list)
@@ -101,8 +103,8 @@ class History:
         self.rejected: list[Row] = []
         self.chosen: Row | None = None
         self.tests_opened: list[Row] = []
-        self.active_seconds = 0.0
-        self._last_time: float | None = None
+        self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
+        self._last: tuple[int, str | None, float] = (0, None, 0.0)
         self._fold: dict[str, Callable[[Row], None]] = {
             "experiment": self._experiment,
             "calibrated": self._calibrated,
@@ -110,6 +112,7 @@ class History:
             "proposed": self._proposed,
             "rejected": self.rejected.append,
             "started": self._started,
+            "lost": self._lost,
             "epoch": self._epoch,
             "checkpoint": self._checkpoint,
             "decision": self._decision,
@@ -120,13 +123,15 @@ class History:
 
     def apply(self, row: Row) -> None:
         """Fold one row in; rows of events that change no state (`interrupted`, `resumed`) only count time."""
-        if row["incarnation"] == self.incarnation and self._last_time is not None:
-            self.active_seconds += max(0.0, row["time"] - self._last_time)
-        self._last_time = row["time"]
         self.last_seq = row["seq"]
         self.incarnation = max(self.incarnation, row["incarnation"])
         if fold := self._fold.get(row["event"]):
             fold(row)
+        incarnation, before, time = self._last
+        role = self.trials[row["trial"]].role if row.get("trial") in self.trials else None
+        if role and (incarnation, before) == (row["incarnation"], role):
+            self.seconds[role] += max(0.0, row["time"] - time)
+        self._last = row["incarnation"], role, row["time"]
 
     def of_role(self, *roles: str) -> list[TrialRecord]:
         """Return the trials of some roles (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
@@ -167,6 +172,10 @@ class History:
         record = self.trials[row["trial"]]
         record.attempts = row["attempt"]
         record.n_params = row.get("n_params", record.n_params)
+
+    def _lost(self, row: Row) -> None:
+        record = self.trials[row["trial"]]
+        record.attempts, record.losses = max(record.attempts, row["attempt"]), record.losses + 1
 
     def _epoch(self, row: Row) -> None:
         if self.accepts(row["trial"], row["attempt"], row["epoch"]):

@@ -17,7 +17,7 @@ from cluster.resources import Slot
 
 @contextmanager
 def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the trials gently; a second one, 1 to 5 s after the first, at once.
+    """Let SIGINT, SIGTERM and SIGHUP end the trials gently; a second one ends the process at once.
 
     The first writes `interrupted` and makes Tune return (it listens to SIGUSR1). Two signals within a second are
     one: a terminal, or `ray job stop`, sends them to the whole process group.
@@ -27,7 +27,7 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
     def on_signal(number: int, _: Any) -> None:
         nonlocal first
         now = time.monotonic()
-        if dispatcher.interrupted and 1 < now - first < 5:
+        if dispatcher.interrupted and now - first > 1:
             os._exit(130)
         if not dispatcher.interrupted:
             first, dispatcher.interrupted = now, True
@@ -51,18 +51,22 @@ def launch(
     trainable: type,
     dispatcher: Dispatcher,
     slot: Slot,
+    slots: int,
     parameters: dict[str, Any],
     max_concurrent: int | None = None,
 ) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
-    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Whatever Ray keeps
-    goes to a scratch folder that is deleted: the ledger is the only state.
+    `slots` is how many trials fit side by side now. `parameters` reach the trainable's `setup`, once per worker
+    process. Ray must be connected. Whatever Ray keeps goes to a scratch folder that is deleted: the ledger is the
+    only state.
     """
     from ray import tune
 
     from cluster.tune_hooks import SchedulerHook, SearcherHook
 
+    # Ray starts one worker at a time unless more trials may wait; but each that waits was proposed knowing less.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 2))
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     resources = {"cpu": slot.cpus, "gpu": slot.gpus}
     tuner = tune.Tuner(

@@ -1,9 +1,10 @@
 """The ledger: one JSON object a line, only ever appended, by one process under a lock.
 
-It is the only state of an experiment (`docs/decisions.md`, 1). Every row carries `seq`, `time` (seconds since
-1970), `incarnation` (which writer) and `event`; what each event holds is in the README's table of the files.
+It is the only state of an experiment. Every row carries `seq`, `time` (seconds since 1970), `incarnation` (which
+writer) and `event`; what each event holds is in `docs/ledger.md`.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -25,30 +26,40 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a ledger in order; a broken last line is ignored, since a crash may cut it.
+    """Yield the rows of a ledger in order; a broken last line is ignored, since a crash may leave one.
 
     Rows that an older writer managed to append after a newer one began are dropped. Raises `RequestError` with
     the line number where anything else does not parse.
     """
-    with open(path, "rb") as file:
-        lines = file.read().split(b"\n")
     newest = 0
-    for number, line in enumerate(lines, start=1):
-        whole = number < len(lines)  # what follows the last newline was cut short
-        try:
-            row = json.loads(line) if whole else None
-        except ValueError:
-            row = None
-        if row is None:
-            if any(rest.strip() for rest in lines[number:]) or (whole and number < len(lines) - 1):
-                raise RequestError(
-                    f"{path}, line {number}: not a JSON row: {line[:80]!r}. The ledger is damaged there; "
-                    "restore the file from a copy, or cut it before that line to go on from what came earlier"
-                )
-            return
+    for row in _parse(path)[0]:
         if row["incarnation"] >= newest:
             newest = row["incarnation"]
             yield row
+
+
+def _parse(path: Path) -> tuple[list[Row], int]:
+    """Return all rows of a ledger, and how many bytes of it are sound."""
+    rows: list[Row] = []
+    sound = 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("the line was cut")
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("it is no object")
+        except ValueError as error:
+            if number < len(lines):
+                raise RequestError(
+                    f"{path}, line {number}: not a JSON row: {line[:80]!r}. The ledger is damaged there; "
+                    "restore the file from a copy, or cut it before that line to go on from what came earlier"
+                ) from error
+            break
+        rows.append(row)
+        sound += len(line)
+    return rows, sound
 
 
 def read_history(folder: Path) -> History:
@@ -74,14 +85,14 @@ class Ledger:
         self.path = folder / LEDGER
         self._lock = _take_lock(folder)
         self.history = History()
-        good = 0
+        self._bytes = 0
         if self.path.exists():
             for row in read_rows(self.path):
                 self.history.apply(row)
-            good = self.path.read_bytes().rfind(b"\n") + 1
+            self._bytes = _parse(self.path)[1]
         self.incarnation = self.history.incarnation + 1
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._file, good)  # a line cut by a crash must not swallow the next one
+        os.ftruncate(self._file, self._bytes)  # a line cut by a crash must not swallow the next one
         self._synced = 0.0
 
     def append(self, event: str, **fields: Any) -> Row:
@@ -95,7 +106,9 @@ class Ledger:
         }
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         if os.write(self._file, line) != len(line):
-            raise OSError(f"{self.path}: the row could not be written whole: is the disk full?")
+            os.ftruncate(self._file, self._bytes)
+            raise OSError(errno.ENOSPC, "the row could not be written whole", str(self.path))
+        self._bytes += len(line)
         now = time.monotonic()
         if event in SYNC_EVENTS or now - self._synced >= SYNC_SECONDS:
             os.fsync(self._file)

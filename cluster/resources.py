@@ -1,10 +1,20 @@
-"""The slot: what share of CPUs and GPUs one trial gets. One size per experiment, since Ray reuses a worker only
-for an equal request."""
+"""The slot: what share of CPUs and GPUs one trial gets. One size per experiment, since Ray reuses a worker only for
+an equal request."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from foundation import RequestError
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one host of the cluster has for trials."""
+
+    cpus: float
+    gpus: float
 
 
 @dataclass(frozen=True)
@@ -14,13 +24,16 @@ class Slot:
     cpus: int
     gpus: float
 
-    def how_many(self, cpus: float, gpus: float) -> int:
-        """Return how many such slots fit beside each other into so many cores and GPUs."""
-        by_cpu = int(cpus // self.cpus)
+    def how_many(self, hosts: Sequence[Host]) -> int:
+        """Return how many such slots fit beside each other; a trial does not spread over hosts."""
+        return sum(self._fit(host) for host in hosts)
+
+    def _fit(self, host: Host) -> int:
+        by_cpu = int(host.cpus // self.cpus)
         if not self.gpus:
             return by_cpu
         # shares do not add up across devices: 0.6 of a GPU fits once on each
-        by_gpu = int(gpus) * int(1 / self.gpus) if self.gpus < 1 else int(gpus // self.gpus)
+        by_gpu = int(host.gpus) * int(1 / self.gpus) if self.gpus < 1 else int(host.gpus // self.gpus)
         return min(by_cpu, by_gpu)
 
     def to_json(self) -> dict[str, float]:
@@ -28,28 +41,31 @@ class Slot:
         return asdict(self)
 
 
-def choose_slot(
-    cpus: float, gpus: float, cpus_per_trial: int | None = None, gpus_per_trial: float | None = None
-) -> Slot:
-    """Return the slot for a cluster of so many cores and GPUs, as asked or by default.
+def hosts_of(ray: Any) -> list[Host]:
+    """Return the living hosts of the cluster that `ray` is connected to."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Host(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in found]
 
-    By default a trial takes one GPU where there are any, else none, and an equal part of the cores (one core on
-    a machine without GPUs: trials side by side keep every core busy). Raises `RequestError` when no such slot
-    can ever be scheduled, since Ray would wait for it for ever.
+
+def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | None = None) -> Slot:
+    """Return the slot for a cluster, as asked or by default.
+
+    By default a trial takes one GPU where there are any, else none, and the part of the cores that leaves none of
+    its host's GPUs idle (one core without GPUs: trials side by side keep every core busy). Raises `RequestError`
+    when no host can ever hold such a slot, since Ray would wait for it for ever.
     """
-    slot_gpus = (1.0 if gpus else 0.0) if gpus_per_trial is None else gpus_per_trial
+    with_gpus = [host for host in hosts if host.gpus >= 1]
+    slot_gpus = (1.0 if with_gpus else 0.0) if gpus_per_trial is None else gpus_per_trial
     if 1 < slot_gpus != int(slot_gpus):
         raise RequestError(f"--gpus-per-trial {slot_gpus:g}: above 1 it must be a whole number")
-    if cpus_per_trial is not None:
-        slot_cpus = cpus_per_trial
-    elif slot_gpus:
-        slot_cpus = max(1, math.floor(cpus * slot_gpus / max(gpus, slot_gpus)))
-    else:
-        slot_cpus = 1
+    slot_cpus = cpus_per_trial or 1
+    if cpus_per_trial is None and slot_gpus and with_gpus:
+        slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
-    if slot.how_many(cpus, gpus) < 1:
+    if slot.how_many(hosts) < 1:
+        there = "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
         raise RequestError(
-            f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs, but the cluster has {cpus:g} cores and "
-            f"{gpus:g} GPUs: lower --cpus-per-trial or --gpus-per-trial"
+            f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have {there}: "
+            "lower --cpus-per-trial or --gpus-per-trial"
         )
     return slot

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def experiment_folder(storage: str, name: str) -> Path:
-    """Return the absolute folder of an experiment, made if need be, and shown to be writable.
+    """Return the absolute folder of an experiment, not made yet but shown to be writable.
 
     Raises `RequestError` when the name is no plain folder name, or the storage cannot be written: at once, before
     anything expensive starts.
@@ -31,9 +32,15 @@ def experiment_folder(storage: str, name: str) -> Path:
             f"--name {name!r}: use letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
         )
     folder = Path(storage).expanduser().resolve() / name
-    marker = folder / f".write-test-{os.getpid()}"
+    check_writable(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `RequestError` unless a file can be written and read in `folder`, or where it would be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    marker = there / f".write-test-{os.getpid()}"
     try:
-        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
         marker.write_bytes(b"convscout")
         if marker.read_bytes() != b"convscout":
             raise OSError("what was written does not read back")
@@ -42,15 +49,11 @@ def experiment_folder(storage: str, name: str) -> Path:
         raise RequestError(
             f"the storage {folder} cannot be written ({error.strerror or error}): give another folder with --storage"
         ) from error
-    return folder
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of an experiment that never began, and the storage around it if nothing else is in it."""
-    with suppress(OSError):
-        (folder / TRIALS).rmdir()
-        folder.rmdir()
-        folder.parent.rmdir()
+def run_argument(folder: Path) -> str:
+    """Return how a command line names an experiment: its name in the default storage here, else its path."""
+    return shlex.quote(folder.name if folder.parent == Path("runs").resolve() else str(folder))
 
 
 def find_run(run: str, storage: str) -> Path:
@@ -76,6 +79,11 @@ def list_runs(storage: str) -> list[Path]:
 def trial_folder(folder: Path, trial: int) -> Path:
     """Return the folder of one trial, `trials/NNNN`."""
     return folder / TRIALS / f"{trial:04d}"
+
+
+def checkpoint_folder(folder: Path, trial: int) -> Path:
+    """Return where the checkpoints of one trial lie while they may be needed."""
+    return trial_folder(folder, trial) / "checkpoint"
 
 
 def write_experiment(folder: Path, experiment: dict[str, Any]) -> None:

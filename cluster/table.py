@@ -30,7 +30,7 @@ def trial_row(record: TrialRecord, metric: str) -> dict[str, Any]:
         metric: best.get(metric),
         "n_params": record.n_params,
         "images_per_second": statistics.median(speeds) if speeds else None,
-        "peak_memory_mb": max((row["peak_memory_mb"] for row in record.epochs), default=None),
+        "peak_memory_mb": max((row["peak_memory_mb"] for row in record.epochs if row["peak_memory_mb"]), default=None),
         "seconds": round(record.seconds(), 3),
         "seed": record.seed,
     }
@@ -57,6 +57,6 @@ def run_row(name: str, history: History) -> dict[str, Any]:
         "trials": len([record for record in searched if not record.live]),
         "of": history.trials_wanted,
         "failed": len([record for record in searched if record.failed]),
-        "minutes": round(history.active_seconds / 60, 1),
+        "minutes": round(history.seconds.total() / 60, 1),
         "analysed": "yes" if history.tests_opened else "no",
     }

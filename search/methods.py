@@ -89,7 +89,7 @@ def _grid_point(question: Question) -> Config | None:
     """Return the next point of the grid: each exactly once, by a stride that has no common divisor with its size."""
     axes = grid_axes(question.space)
     size = math.prod(len(axis) for axis in axes)
-    position = question.index - 1 + question.draw
+    position = question.index - 1 + question.refused + question.draw
     if position >= size:
         return None
     stride = seed_from(question.seed, "stride") % size

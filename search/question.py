@@ -23,13 +23,14 @@ class Observation:
 class Question:
     """What a method is asked: the next configuration of one architecture.
 
-    `index` counts the architecture's trials (0 is the baseline, which no method proposes), `draw` the
-    configurations that were refused for this trial. `observations` are the architecture's trials in the order they
-    were proposed, the baseline first.
+    `index` counts the architecture's trials (0 is the baseline, which no method proposes), `refused` the
+    configurations of earlier trials that could not be built, `draw` those of this one. `observations` are the
+    architecture's trials in the order they were proposed, the baseline first.
     """
 
     space: Space
     index: int
+    refused: int
     draw: int
     seed: int
     observations: Sequence[Observation] = ()

@@ -40,7 +40,7 @@ def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
     """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
     loaded, sources = load_spaces(spec)
     _check_weights(loaded)
-    return Request(spec, _decoded(spec, on_decoded), loaded, sources)
+    return Request(spec, decoded(spec, on_decoded), loaded, sources)
 
 
 def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
@@ -97,15 +97,8 @@ def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:
     }
 
 
-def reopen(spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded | None) -> Request:
-    """Return the request of an experiment that is there: its spaces as recorded, its images as they were.
-
-    Where the cache is gone, DATA is decoded again; raises `RequestError` if it is not what it was.
-    """
-    try:
-        cache = open_cache(Path(experiment["data"]["cache"]))
-    except RequestError:
-        cache = _decoded(spec, on_decoded)
+def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> Request:
+    """Return the request of an experiment that is there, its spaces as recorded; `RequestError` if its data is not."""
     if cache.fingerprint != experiment["data"]["fingerprint"]:
         raise RequestError(
             f"{spec.data} is no longer what this experiment was searched on: its fingerprint was "
@@ -116,6 +109,14 @@ def reopen(spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded |
     return Request(spec, cache, loaded, experiment["sources"])
 
 
+def decoded_before(spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded | None) -> ImageCache:
+    """Return the images an experiment was searched on, without a look at DATA; where they are gone, it is decoded."""
+    try:
+        return open_cache(Path(experiment["data"]["cache"]))
+    except RequestError:
+        return decoded(spec, on_decoded)
+
+
 def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
     """Return a sentence for each thing that a new request asks for otherwise than the experiment that is there.
 
@@ -123,7 +124,8 @@ def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
     """
     found = differences(experiment["spec"], spec)
     if not found:
-        loaded, sources = load_spaces(spec)
+        # what is searched by default depends on the weights at hand: what counts is what it was at the beginning
+        loaded, sources = load_spaces(spec.model_copy(update={"arch": spec.arch or tuple(experiment["spaces"])}))
         recorded = {name: json.dumps(rows) for name, rows in experiment["spaces"].items()}
         for name, space in loaded.items():
             if json.dumps(space.rows()) != recorded.get(name):
@@ -133,7 +135,8 @@ def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
     return found
 
 
-def _decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
+def decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
+    """Return the images of DATA, decoded first where that has not been done."""
     return prepare(
         spec.data,
         image_size=spec.image_size,

@@ -5,20 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import connect, run_on_worker
+from cluster.connect import run_on_worker
 from cluster.dispatch import Decision, Dispatcher, Proposal
 from cluster.history import History, Row, TrialRecord, ranked
 from cluster.launch import launch
 from cluster.ledger import Ledger
-from cluster.resources import Slot, choose_slot
-from cluster.storage import SPEC, experiment_folder, read_experiment, remove_if_empty, write_experiment
+from cluster.resources import Slot
+from cluster.session import open_session
+from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.halving import Halving, out_of_patience
 from search.methods import METHODS
 from search.question import Observation, Question
-from search.request import OnDecoded, Request, changes, describe_experiment, prepare_request, reopen
+from search.request import (
+    OnDecoded,
+    Request,
+    changes,
+    decoded,
+    decoded_before,
+    describe_experiment,
+    prepare_request,
+    reopen,
+)
 from search.spec import SearchSpec
 from spaces import Space
 
@@ -46,11 +56,8 @@ def search(
     Raises `RequestError`, before Ray starts, with everything that is wrong in the request.
     """
     folder = experiment_folder(spec.storage, spec.name)
-    try:
-        request = _same_request(folder, spec, on_decoded) or prepare_request(spec, on_decoded)
-    except RequestError:
-        remove_if_empty(folder)
-        raise
+    request = _same_request(folder, spec, on_decoded) or prepare_request(spec, on_decoded)
+    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with Ledger(folder) as ledger:
         if ledger.history.experiment is None:
             write_experiment(folder, describe_experiment(request, command_line))
@@ -75,7 +82,7 @@ def resume(
     with Ledger(folder) as ledger:
         experiment = read_experiment(folder)
         spec = SearchSpec(**experiment["spec"] | (overrides or {}))
-        request = reopen(spec, experiment, on_decoded)
+        request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
         _resumed(ledger, trials_in_all(trials, ledger.history.trials_wanted or spec.trials))
         return _run(request, ledger, quiet)
 
@@ -100,10 +107,10 @@ def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) 
     if found := changes(spec, experiment):
         raise RequestError(
             f"the experiment {spec.name!r} is there already and asked for something else; give another --name, or "
-            f"go on with it by `convscout resume {spec.name}`",
+            f"go on with it by `convscout resume {run_argument(folder)}`",
             *found,
         )
-    return reopen(spec, experiment, on_decoded)
+    return reopen(spec, experiment, decoded(spec, on_decoded))
 
 
 def _resumed(ledger: Ledger, trials: int) -> None:
@@ -117,20 +124,18 @@ def _run(request: Request, ledger: Ledger, quiet: bool) -> Outcome:
     planner = Planner(request)
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
         return Outcome(folder, interrupted=False)  # nothing is left to do: Ray need not start
-    ray = connect(spec.address)
-    resources = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    slot = choose_slot(cpus, gpus, spec.cpus_per_trial, spec.gpus_per_trial)
-    calibrated = _calibrated(ledger, spec, slot)
+    session = open_session(spec.model_dump(), ledger.history.calibrated)
+    calibrated = _calibrated(ledger, spec, session.slot)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
-    budget = None if spec.time_budget is None else spec.time_budget - ledger.history.active_seconds
+    budget = None if spec.time_budget is None else spec.time_budget - ledger.history.seconds["search"]
     experiment = read_experiment(folder)
-    slots = min(slot.how_many(cpus, gpus), spec.max_concurrent or 1_000_000)
-    watching = watchers(folder, experiment, ("search",), slots, what="search", budget_seconds=budget, quiet=quiet)
+    watching = watchers(
+        folder, experiment, ("search",), session.slots, what="search", budget_seconds=budget, quiet=quiet
+    )
     dispatcher = Dispatcher(ledger, ("search",), planner.next_work, planner.decide, watching, budget)
     parameters = worker_parameters(folder, experiment, calibrated)
-    done = launch(ImageTrainable, dispatcher, slot, parameters, spec.max_concurrent)
+    done = launch(ImageTrainable, dispatcher, session.slot, session.slots, parameters, spec.max_concurrent)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
     return Outcome(folder, interrupted=not done)
 
@@ -141,7 +146,7 @@ def _calibrated(ledger: Ledger, spec: SearchSpec, slot: Slot) -> Row:
         from trainables.calibrate import calibrate
 
         start = time.monotonic()
-        settings, device = run_on_worker(calibrate, slot, spec.precision, slot.cpus)
+        settings, device = run_on_worker(calibrate, slot, spec.precision, slot.cpus, slot.gpus)
         took = round(time.monotonic() - start, 3)
         return ledger.append(
             "calibrated", settings=settings.to_json(), device=device, slot=slot.to_json(), seconds=took
@@ -165,7 +170,8 @@ class Planner:
             return None
         of = {name: [record for record in searched if record.architecture == name] for name in self.request.spaces}
         for name in sorted(of, key=lambda name: len(of[name])):  # stable: ties go in the order asked
-            if proposal := self._propose(self.request.spaces[name], of[name], history.next_trial()):
+            refused = sum(row["architecture"] == name for row in history.rejected)
+            if proposal := self._propose(self.request.spaces[name], of[name], refused, history.next_trial()):
                 return proposal
         return None
 
@@ -176,10 +182,10 @@ class Planner:
             decision = out_of_patience(record, row, self.spec.patience) or decision
         return decision
 
-    def _propose(self, space: Space, records: list[TrialRecord], trial: int) -> Proposal | None:
+    def _propose(self, space: Space, records: list[TrialRecord], refused: int, trial: int) -> Proposal | None:
         rejected: list[dict[str, Any]] = []
         for draw in range(MAX_DRAWS):
-            question = Question(space, len(records), draw, self.spec.seed, self._observations(records))
+            question = Question(space, len(records), refused, draw, self.spec.seed, self._observations(records))
             baseline = not records and draw == 0
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:
@@ -195,7 +201,7 @@ class Planner:
                     method="baseline" if baseline else self.spec.method,
                     rejected=tuple(rejected),
                 )
-            rejected.append({"draw": draw, "config": config, "why": why})
+            rejected.append({"architecture": space.architecture, "draw": draw, "config": config, "why": why})
         raise RequestError(
             f"{space.architecture}: {MAX_DRAWS} configurations in a row cannot be built for this data, the last one "
             f"because: {rejected[-1]['why']}. Narrow its space with --space"

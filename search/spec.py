@@ -4,13 +4,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from foundation import RequestError, unknown_word
+from trainables.builtin import BUILTIN
 
 Metric = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 MethodName = Literal["random", "grid", "asha", "tpe", "tpe_asha"]
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean a file of that name
 
 # What may differ when an experiment goes on: where and for how long it runs, not what it is.
 OPERATIONAL = frozenset({"storage", "address", "time_budget", "max_concurrent", "trials", "name"})
@@ -54,21 +57,13 @@ class SearchSpec(BaseModel):
     weights: str | None = None
     image_size: int | None = None
     resize: Literal["squash", "crop"] = "squash"
-    val_fraction: float = Field(0.15, gt=0, lt=1)
-    test_fraction: float = Field(0.2, gt=0, lt=1)
+    val_fraction: float = Field(0.15, ge=0.01, le=0.5)
+    test_fraction: float = Field(0.2, ge=0.01, le=0.5)
     cpus_per_trial: int | None = Field(None, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0)
     max_concurrent: int | None = Field(None, ge=1)
     address: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-
-    @model_validator(mode="after")
-    def _fractions_leave_training_images(self) -> "SearchSpec":
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} leave nothing to train on"
-            )
-        return self
 
 
 def make_spec(options: dict[str, Any], config_file: str | None = None) -> SearchSpec:
@@ -81,7 +76,7 @@ def make_spec(options: dict[str, Any], config_file: str | None = None) -> Search
     if isinstance(merged.get("arch"), str):
         merged["arch"] = (merged["arch"],)
     for name in ("data", "weights", "space"):
-        if merged.get(name) and Path(str(merged[name])).exists():
+        if merged.get(name) and merged[name] not in RESERVED and Path(str(merged[name])).exists():
             merged[name] = str(Path(str(merged[name])).resolve())  # workers and later resumes run elsewhere
     merged.setdefault("name", default_name(str(merged.get("data", ""))))
     try:

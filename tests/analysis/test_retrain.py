@@ -142,6 +142,22 @@ def test_the_winner_has_the_best_mean_at_its_own_epoch_and_the_sentence_says_so(
     )
 
 
+def test_a_contender_that_failed_with_a_seed_ranks_behind_one_that_never_did() -> None:
+    shaky = Contestant(Contender("tuned", trial(9, [0.5])), [trial(0, [0.9]), trial(1, [0.1], status="diverged")])
+    best, why = winner([shaky, contestant("baseline", [[0.6], [0.6]])], "val_accuracy")
+    assert best.name == "baseline"
+    assert why.endswith("against tuned 0.9000 after 1 epoch (1 run, 1 more failed)")
+
+
+def test_a_run_lost_to_the_machines_is_trained_again() -> None:
+    found = history(trial(0, [0.5], method="baseline"))
+    plan = Plan(contenders(found, "val_accuracy"), seeds=1, seed=0)
+    first = plan.next_work(found)
+    assert first is not None
+    carry_out(found, first, [0.5], "lost")
+    assert plan.next_work(found) == first
+
+
 def test_a_contestant_without_a_sound_run_has_no_choice_and_says_how_its_runs_ended() -> None:
     failed = Contestant(Contender("tuned", trial(9, [0.5])), [trial(0, [0.1], status="diverged", error="nan")])
     assert failed.choice is None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.dispatch import MAX_ATTEMPTS, Decision, Dispatcher, Proposal
+from cluster.dispatch import MAX_LOSSES, Decision, Dispatcher, Proposal
 from cluster.history import History, TrialRecord
 from cluster.ledger import Ledger, read_rows
 
@@ -105,7 +105,7 @@ def test_epochs_that_only_the_checkpoint_knew_are_entered(ledger: Ledger) -> Non
 
 def test_attempts_are_counted_even_if_the_process_never_spoke_and_end_as_lost(ledger: Ledger) -> None:
     run = dispatcher(ledger)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, MAX_LOSSES + 1):
         given = run.hand_out(f"key{attempt}")
         assert given is not None
         assert given["attempt"] == attempt
@@ -113,6 +113,64 @@ def test_attempts_are_counted_even_if_the_process_never_spoke_and_end_as_lost(le
     record = ledger.history.trials[0]
     assert (record.status, record.error) == ("lost", "3 attempts failed, the last one with: the actor died")
     assert run.hand_out("again") is None
+
+
+def test_interruptions_do_not_count_as_losses(ledger: Ledger) -> None:
+    for attempt in range(1, 6):
+        run = dispatcher(ledger)
+        given = run.hand_out("a")
+        assert given is not None
+        assert given["attempt"] == attempt
+        run.report("a", started(attempt=attempt))
+    run.lost("a", "the actor died")
+    assert ledger.history.trials[0].live
+    assert run.hand_out("b") is not None
+
+
+def stop_at(number: int) -> Decide:
+    return lambda _, __, row: Decision(row["epoch"] == number, "at the rung", rung=True)
+
+
+@pytest.mark.parametrize(
+    ("rows_lost", "decide", "status", "reason"),
+    [
+        (1, lambda *_: None, "completed", "all 2 epochs"),
+        (1, stop_at(2), "stopped", "at the rung"),
+        (2, stop_at(2), "stopped", "at the rung"),
+    ],
+    ids=["ended lost", "ended lost after a decision", "decision and ended lost"],
+)
+def test_a_crash_between_an_epoch_and_its_outcome_changes_no_outcome(
+    tmp_path: Path, rows_lost: int, decide: Decide, status: str, reason: str
+) -> None:
+    with Ledger(tmp_path) as ledger:
+        run = dispatcher(ledger, decide=decide)
+        run.hand_out("a")
+        run.report("a", started())
+        run.report("a", reported(1))
+        run.report("a", reported(2))
+    rows = ledger.path.read_bytes().splitlines(keepends=True)
+    ledger.path.write_bytes(b"".join(rows[:-rows_lost]))
+    with Ledger(tmp_path) as again:
+        run = dispatcher(again, decide=decide)
+        assert run.hand_out("b") is None
+        record = again.history.trials[0]
+        assert (record.status, record.stop_reason, len(record.epochs)) == (status, reason, 2)
+        assert events(again).count("decision") == events(again).count("ended") * (2 if reason == "at the rung" else 0)
+
+
+def test_a_crash_after_a_diverged_epoch_leaves_it_diverged(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        run = dispatcher(ledger)
+        run.hand_out("a")
+        run.report("a", started())
+        failed = {"status": "diverged", "error": "epoch 1: nan"}
+        run.report("a", {"kind": "epoch", "attempt": 1, "epoch": epoch(1, None), "failed": failed})
+    rows = ledger.path.read_bytes().splitlines(keepends=True)
+    ledger.path.write_bytes(b"".join(rows[:-1]))
+    with Ledger(tmp_path) as again:
+        assert dispatcher(again).hand_out("b") is None
+        assert (again.history.trials[0].status, again.history.trials[0].error) == ("diverged", "epoch 1: nan")
 
 
 def test_running_out_of_device_memory_is_an_outcome_and_is_not_tried_again(ledger: Ledger) -> None:
@@ -150,7 +208,7 @@ def test_when_the_time_budget_is_used_up_nothing_new_starts_and_running_trials_e
 
 
 def test_refused_configurations_are_rows_before_their_trial(ledger: Ledger) -> None:
-    refused = ({"draw": 0, "config": {"depth": 9}, "why": "too deep"},)
+    refused = ({"architecture": "cnn", "draw": 0, "config": {"depth": 9}, "why": "too deep"},)
     proposal = Proposal("search", "cnn", {}, 0, {"epochs": 1, "schedule_epochs": 1}, "random", rejected=refused)
     run = Dispatcher(ledger, ["search"], lambda history: None if history.trials else proposal, lambda *_: None)
     run.hand_out("a")

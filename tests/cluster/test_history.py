@@ -80,9 +80,11 @@ def test_the_first_row_of_an_epoch_wins_and_old_attempts_are_refused() -> None:
     assert history.trials[0].n_params == 7
 
 
-def test_active_time_counts_within_a_writer_and_not_between_writers() -> None:
-    history = history_with_a_trial()
-    history.apply(row(3, "interrupted"))
+def test_time_is_counted_by_role_within_a_writer_and_without_its_start_up() -> None:
+    history = history_with_a_trial()  # proposed at 1, started at 2
+    history.apply(row(5, "epoch", trial=0, attempt=1, epoch=1, val_loss=1.0, seconds=1.0))
+    history.apply(row(6, "interrupted"))
     history.apply(row(100, "resumed", incarnation=2))
-    history.apply(row(104, "interrupted", incarnation=2))
-    assert history.active_seconds == 2 + 4
+    history.apply(row(110, "started", trial=0, attempt=2, incarnation=2))
+    history.apply(row(113, "ended", trial=0, status="completed", incarnation=2))
+    assert history.seconds == {"search": 4.0 + 3.0}

@@ -67,6 +67,31 @@ def test_a_cut_last_line_is_ignored_and_does_not_swallow_the_next_row(tmp_path: 
     assert [row["event"] for row in read_rows(tmp_path / LEDGER)][-2:] == ["ended", "resumed"]
 
 
+def test_a_garbled_last_line_is_overwritten_even_if_it_ends(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    with open(tmp_path / LEDGER, "ab") as file:
+        file.write(b"\x00\x00\x00\n")
+    with Ledger(tmp_path) as ledger:
+        ledger.append("resumed")
+    assert [row["event"] for row in read_rows(tmp_path / LEDGER)][-2:] == ["ended", "resumed"]
+
+
+def test_a_row_that_only_half_fits_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    write_experiment(tmp_path)
+    before = (tmp_path / LEDGER).read_bytes()
+    write = os.write
+    with Ledger(tmp_path) as ledger:
+        monkeypatch.setattr(os, "write", lambda file, line: write(file, line[: len(line) // 2]))
+        with pytest.raises(OSError, match="could not be written whole"):
+            ledger.append("resumed")
+        monkeypatch.undo()
+        assert (tmp_path / LEDGER).read_bytes() == before
+        ledger.append("resumed")
+    assert len(list(read_rows(tmp_path / LEDGER))) == 10
+
+
 @given(cut=st.integers(min_value=0, max_value=1_000_000))
 @settings(max_examples=60, deadline=None)
 def test_any_truncation_replays_to_a_prefix(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:

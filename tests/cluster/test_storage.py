@@ -5,11 +5,12 @@ import pytest
 
 from cluster.ledger import Ledger
 from cluster.storage import (
+    checkpoint_folder,
     experiment_folder,
     find_run,
     list_runs,
     read_experiment,
-    remove_if_empty,
+    run_argument,
     trial_folder,
     versions,
     write_experiment,
@@ -17,11 +18,11 @@ from cluster.storage import (
 from foundation import RequestError
 
 
-def test_the_folder_of_an_experiment_is_made_and_shown_to_be_writable(tmp_path: Path) -> None:
-    folder = experiment_folder(str(tmp_path / "runs"), "first")
-    assert folder == tmp_path / "runs" / "first"
-    assert [path.name for path in folder.iterdir()] == ["trials"]
-    assert trial_folder(folder, 7) == folder / "trials" / "0007"
+def test_the_folder_of_an_experiment_is_shown_to_be_writable_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    assert experiment_folder(str(tmp_path / "runs"), "first") == tmp_path / "runs" / "first"
+    assert list(tmp_path.iterdir()) == []
+    assert trial_folder(tmp_path, 7) == tmp_path / "trials" / "0007"
+    assert checkpoint_folder(tmp_path, 7) == tmp_path / "trials" / "0007" / "checkpoint"
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../up", "white space", "x" * 101, "-x"])
@@ -38,18 +39,17 @@ def test_storage_under_a_file_cannot_be_written(tmp_path: Path) -> None:
         experiment_folder(str(tmp_path / "file"), "x")
 
 
-def test_an_experiment_that_never_began_leaves_nothing(tmp_path: Path) -> None:
-    folder = experiment_folder(str(tmp_path / "runs"), "x")
-    remove_if_empty(folder)
-    assert list(tmp_path.iterdir()) == []
-    kept = experiment_folder(str(tmp_path / "runs"), "x")
-    (kept / "trials" / "0000").mkdir()
-    remove_if_empty(kept)
-    assert (kept / "trials" / "0000").exists()
+def test_a_command_names_an_experiment_as_it_can_be_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_argument(tmp_path / "runs" / "digits") == "digits"
+    assert run_argument(tmp_path / "my runs" / "digits") == f"'{tmp_path}/my runs/digits'"
 
 
 def test_runs_are_found_by_name_or_path_and_a_typo_gets_its_neighbour(tmp_path: Path) -> None:
     for name in ("digits", "photos"):
+        (tmp_path / name).mkdir()
         Ledger(experiment_folder(str(tmp_path), name)).close()
     assert [folder.name for folder in list_runs(str(tmp_path))] == ["digits", "photos"]
     assert find_run("digits", str(tmp_path)) == find_run(str(tmp_path / "digits"), "elsewhere")

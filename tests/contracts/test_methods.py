@@ -22,7 +22,7 @@ def observed(space: Space, count: int) -> list[Observation]:
 
 
 def question(space: Space, index: int, draw: int = 0, seed: int = 0, count: int = 30) -> Question:
-    return Question(space, index, draw, seed, observed(space, count))
+    return Question(space, index, 0, draw, seed, observed(space, count))
 
 
 @pytest.fixture(params=sorted(METHODS))
@@ -73,14 +73,21 @@ def small_space() -> Space:
 
 def test_a_grid_visits_every_point_exactly_once_and_then_has_nothing_left() -> None:
     space, propose = small_space(), METHODS["grid"]().propose
-    points = [propose(Question(space, index, 0, seed=3)) for index in range(1, 7)]
-    assert propose(Question(space, 7, 0, seed=3)) is None
+    points = [propose(Question(space, index, 0, 0, seed=3)) for index in range(1, 7)]
+    assert propose(Question(space, 7, 0, 0, seed=3)) is None
     found = {(point["optimizer"], point.get("momentum"), point["depth"]) for point in points if point}
     assert found == {
         (optimizer, momentum, depth)
         for optimizer, momentum in (("adam", None), ("sgd", 0.5), ("sgd", 0.9))
         for depth in (1, 2)
     }
+
+
+def test_a_grid_goes_on_behind_the_points_that_could_not_be_built() -> None:
+    space, propose = small_space(), METHODS["grid"]().propose
+    in_order = [propose(Question(space, index, 0, 0, seed=3)) for index in range(1, 7)]
+    assert propose(Question(space, 1, 0, 2, seed=3)) == in_order[2]  # two refusals within the first trial
+    assert propose(Question(space, 2, 2, 0, seed=3)) == in_order[3]
 
 
 def test_a_knob_and_what_hangs_on_it_share_an_axis() -> None:

@@ -29,10 +29,20 @@ def test_all_mistakes_come_at_once_each_with_its_remedy() -> None:
     )
 
 
-def test_fractions_must_leave_something_to_train_on() -> None:
-    assert problems(val_fraction=0.5, test_fraction=0.5) == (
-        "val_fraction 0.5 and test_fraction 0.5 leave nothing to train on",
+def test_fractions_have_bounds() -> None:
+    assert problems(val_fraction=0.6, test_fraction=0) == (
+        "--val-fraction 0.6: it must be less than or equal to 0.5",
+        "--test-fraction 0: it must be greater than or equal to 0.01",
     )
+
+
+def test_reserved_words_never_mean_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "none", "mine"):
+        (tmp_path / name).mkdir()
+    spec = make_spec({"data": "digits", "weights": "none"})
+    assert (spec.data, spec.weights) == ("digits", "none")
+    assert make_spec({"data": "mine"}).data == str(tmp_path / "mine")
 
 
 def test_without_data_it_says_so() -> None:
