@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +25,22 @@ class Saved:
     sha256: str
 
 
-def save(folder: Path, attempt: int, epoch: int, state: dict[str, Any]) -> Saved:
-    """Write a state as `folder/aAA-eEEE/`, whole or not at all, and remove all but the newest two.
+def save(folder: Path, attempt: int, epoch: int, state: dict[str, Any], identity: str) -> Saved:
+    """Write a state as `folder/aAA-eEEEE/`, whole or not at all, and remove all but the newest two.
 
-    `state` holds tensors, numbers, strings, and lists and dictionaries of them. Raises OSError when it cannot be
-    written.
+    `state` holds tensors, numbers, strings, and lists and dictionaries of them. `identity` is a text that
+    says which training it belongs to; what another training left in the folder is removed. Raises OSError when it
+    cannot be written.
     """
     path = folder / f"a{attempt:02d}-e{epoch:04d}"
     with folder_written_beside(path) as beside:
         torch.save(state, beside / STATE)
         digest = _sha256(beside / STATE)
-        manifest = {"sha256": digest, "bytes": (beside / STATE).stat().st_size, "epoch": epoch}
+        manifest = {"sha256": digest, "bytes": (beside / STATE).stat().st_size, "identity": identity}
         (beside / MANIFEST).write_text(json.dumps(manifest))
-    for old in _newest_first(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    own = [each for each in _newest_first(folder) if _is_of(each, identity)]
+    for each in set(_newest_first(folder)) - set(own[:KEPT]):
+        shutil.rmtree(each, ignore_errors=True)
     return Saved(path, digest)
 
 
@@ -50,15 +53,18 @@ class Loaded:
     damaged: tuple[str, ...]
 
 
-def load(folder: Path) -> Loaded:
+def load(folder: Path, identity: str | None = None) -> Loaded:
     """Return the newest undamaged state in `folder`; its `state` is None when there is none.
 
-    Nothing in a file is ever run: only tensors and plain values load (`weights_only`).
+    With an `identity`, a state of another training is passed over as a damaged one is. Nothing in a file is ever
+    run: only tensors and plain values load (`weights_only`).
     """
     damaged: list[str] = []
     for path in _newest_first(folder):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
+            if identity not in (None, manifest.get("identity")):
+                raise ValueError("is of another configuration")
             if _sha256(path / STATE) != manifest["sha256"]:
                 raise ValueError("its checksum is wrong")
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
@@ -69,11 +75,16 @@ def load(folder: Path) -> Loaded:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    def epoch_then_attempt(path: Path) -> tuple[str, str]:
-        attempt, _, epoch = path.name.partition("-e")
-        return epoch, attempt
+    numbers = {path: re.fullmatch(r"a(\d+)-e(\d+)", path.name) for path in folder.glob("a*-e*")}
+    found = {path: (int(match[2]), int(match[1])) for path, match in numbers.items() if match}
+    return sorted(found, key=found.__getitem__, reverse=True)
 
-    return sorted(folder.glob("a[0-9]*-e[0-9]*"), key=epoch_then_attempt, reverse=True)
+
+def _is_of(path: Path, identity: str) -> bool:
+    try:
+        return bool(json.loads((path / MANIFEST).read_text())["identity"] == identity)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _sha256(path: Path) -> str:

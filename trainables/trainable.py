@@ -69,8 +69,8 @@ class ImageTrainable(Trainable):
                 self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), Settings(**self.settings))
         except (OSError, RequestError) as error:
             return {"kind": "failed", "status": "data_error", "error": str(error)}
-        self.checkpoints = self.folder / "trials" / f"{given['trial']:04d}" / "checkpoint"
-        kept = checkpoint.load(self.checkpoints)
+        self.checkpoints = Path(given["checkpoints"])
+        kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(
             given["architecture"],
             given["config"],
@@ -118,6 +118,13 @@ class ImageTrainable(Trainable):
         if not wanted and time.monotonic() - self.checkpointed < self.checkpoint_seconds:
             return None
         state = {"training": self.training.state(), "epochs": json.dumps(self.epochs)}
-        saved = checkpoint.save(self.checkpoints, self.handed_out["attempt"], epoch, state)
+        saved = checkpoint.save(self.checkpoints, self.handed_out["attempt"], epoch, state, self._identity())
         self.checkpointed = time.monotonic()
         return {"epoch": epoch, "path": str(saved.path.relative_to(self.folder)), "sha256": saved.sha256}
+
+    def _identity(self) -> str:
+        """Return, as text, all that a kept state must agree with before this trial may go on from it."""
+        given, work = self.handed_out, self.handed_out["work"]
+        parts = {name: given[name] for name in ("architecture", "config", "seed")}
+        parts |= {"schedule_epochs": work["schedule_epochs"], "train_on_val": work.get("train_on_val", False)}
+        return json.dumps(parts, sort_keys=True)

@@ -7,14 +7,16 @@ import torch
 
 from trainables import checkpoint
 
+OURS = "cnn, seed 1"
+
 
 def state(value: int) -> dict[str, object]:
     return {"training": {"tensor": torch.full((3,), float(value))}, "epochs": "[]"}
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    saved = checkpoint.save(tmp_path, 1, 3, state(3))
-    loaded = checkpoint.load(tmp_path)
+    saved = checkpoint.save(tmp_path, 1, 3, state(3), OURS)
+    loaded = checkpoint.load(tmp_path, OURS)
     assert loaded.state is not None
     assert loaded.state["training"]["tensor"].tolist() == [3.0, 3.0, 3.0]
     assert loaded.path == saved.path == tmp_path / "a01-e0003"
@@ -23,14 +25,33 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
     for epoch in range(1, 5):
-        checkpoint.save(tmp_path, 1, epoch, state(epoch))
+        checkpoint.save(tmp_path, 1, epoch, state(epoch), OURS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e0003", "a01-e0004"]
+
+
+def test_the_newest_is_that_of_the_highest_epoch_then_attempt(tmp_path: Path) -> None:
+    for attempt, epoch in ((2, 9_999), (1, 10_001), (100, 10_000), (99, 10_000)):
+        checkpoint.save(tmp_path, attempt, epoch, state(epoch), OURS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e10001", "a100-e10000"]
+    loaded = checkpoint.load(tmp_path, OURS)
+    assert loaded.state is not None
+    assert loaded.state["training"]["tensor"][0] == 10_001
+
+
+def test_one_of_another_configuration_is_named_and_refused_and_makes_room(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        checkpoint.save(tmp_path, 1, epoch, state(epoch), "cnn, seed 2")
+    refused = tuple(f"a01-e000{epoch}: is of another configuration" for epoch in (2, 1))
+    assert checkpoint.load(tmp_path, OURS) == checkpoint.Loaded(None, None, refused)
+    assert checkpoint.load(tmp_path).state is not None  # who asks for none takes any
+    saved = checkpoint.save(tmp_path, 2, 1, state(7), OURS)
+    assert list(tmp_path.iterdir()) == [saved.path]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
 def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path, damage: str) -> None:
-    checkpoint.save(tmp_path, 1, 1, state(1))
-    newest = checkpoint.save(tmp_path, 1, 2, state(2)).path
+    checkpoint.save(tmp_path, 1, 1, state(1), OURS)
+    newest = checkpoint.save(tmp_path, 1, 2, state(2), OURS).path
     content = bytearray((newest / checkpoint.STATE).read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
@@ -39,7 +60,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path, damag
         (newest / checkpoint.STATE).write_bytes(bytes(content[:-10]))
     else:
         (newest / checkpoint.MANIFEST).unlink()
-    loaded = checkpoint.load(tmp_path)
+    loaded = checkpoint.load(tmp_path, OURS)
     assert loaded.state is not None
     assert loaded.state["training"]["tensor"][0] == 1
     assert len(loaded.damaged) == 1
@@ -53,11 +74,11 @@ class Malicious:
 
 def test_a_planted_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    saved = checkpoint.save(tmp_path, 1, 1, state(1))
+    saved = checkpoint.save(tmp_path, 1, 1, state(1), OURS)
     (saved.path / checkpoint.STATE).write_bytes(pickle.dumps(Malicious()))
     digest = checkpoint._sha256(saved.path / checkpoint.STATE)
-    (saved.path / checkpoint.MANIFEST).write_text(f'{{"sha256": "{digest}"}}')
-    assert checkpoint.load(tmp_path).state is None
+    (saved.path / checkpoint.MANIFEST).write_text(f'{{"sha256": "{digest}", "identity": "{OURS}"}}')
+    assert checkpoint.load(tmp_path, OURS).state is None
     assert not Path("ran-on-load").exists()
 
 
