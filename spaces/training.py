@@ -23,7 +23,7 @@ TRAINING: dict[str, Knob] = {
         LogUniform(1e-6, 1e-2), "share per unit step", "from none in effect to underfitting", Between(0, 1)
     ),
     "batch_size": Knob(
-        Choice((16, 32, 64, 128)), "images per forward pass", "what small devices hold", Between(1, 4096, whole=True)
+        Choice((16, 32, 64, 128)), "images per forward pass", "what small devices hold", Between(2, 4096, whole=True)
     ),
     "accumulation_steps": Knob(
         Choice((1, 2)),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.cache import ImageCache
+from trainables.device import free_bytes
 from trainables.recipe import Recipe
 
 DEVICE_MEMORY_SHARE = 0.3  # of a GPU's free memory; the rest is for the model, its gradients and activations
@@ -64,15 +65,14 @@ class Batches:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
             images, labels = torch.from_numpy(dataset.images), torch.from_numpy(np.asarray(dataset.labels))
-        resident = device.type == "cpu" or images.nbytes <= _free_bytes(device) * DEVICE_MEMORY_SHARE
+        resident = device.type == "cpu" or images.nbytes <= free_bytes(device) * DEVICE_MEMORY_SHARE
         self.images = images.to(device) if resident else images
         self.labels = labels.to(self.images.device)
         self.device = device
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images (float, N x C x H x W, 0..255) and labels at some indices (on the host or the device)."""
-        indices = indices.to(self.images.device)
+        """Return the images (float, N x C x H x W, 0..255) and labels at indices that lie where `images` do."""
         images = self.images[indices].to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         labels = self.labels[indices].to(self.device, non_blocking=True)
         return images.to(torch.float32).contiguous(memory_format=self.memory_format), labels
@@ -83,9 +83,11 @@ def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int) -> It
 
     The last step takes what is left; a single image left over is dropped, since batch norm cannot use it.
     """
-    slices = [part for part in torch.split(order, batch_size) if len(part) > 1 or len(order) == 1]
+    slices = torch.split(order, batch_size)
+    if len(slices) > 1 and len(slices[-1]) == 1 < batch_size:
+        slices = slices[:-1]
     for start in range(0, len(slices), accumulation_steps):
-        yield slices[start : start + accumulation_steps]
+        yield list(slices[start : start + accumulation_steps])
 
 
 def augment(images: Tensor, recipe: Recipe, mean: Tensor, generator: torch.Generator) -> Tensor:
@@ -131,9 +133,3 @@ def _cutout(images: Tensor, side: float, generator: torch.Generator) -> Tensor:
     columns = torch.arange(width, device=device).view(1, 1, 1, width) + 0.5
     mask: Tensor = ((rows - centre_y).abs() < side * height / 2) & ((columns - centre_x).abs() < side * width / 2)
     return mask
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(torch.mps.recommended_max_memory())

@@ -5,20 +5,21 @@ import time
 import torch
 from torch import nn
 
-from trainables.training import Settings, best_device
+from trainables.device import best_device
+from trainables.training import Settings
 
 GAIN_NEEDED = 1.2  # bf16 must be this much faster to be worth its coarser numbers
 ROUNDS = 3
 
 
-def calibrate(precision: str, threads: int) -> tuple[Settings, str]:
-    """Return the settings for this device, and its name.
+def calibrate(precision: str, threads: int, gpus: float) -> tuple[Settings, str]:
+    """Return the settings for the device of a trial that is given so many GPUs, and the device's name.
 
     `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where a small convolution net trains at least
     1.2 times as fast with it. Channels-last is taken where it is faster. Takes about a second.
     """
     torch.set_num_threads(threads)
-    device = best_device()
+    device = best_device(gpus)
     precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
     seconds = {
         (name, channels_last): _step_seconds(device, name, channels_last)
@@ -30,7 +31,8 @@ def calibrate(precision: str, threads: int) -> tuple[Settings, str]:
     if precision == "auto" and best["bf16"] * GAIN_NEEDED <= best["fp32"]:
         chosen = "bf16"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Settings(chosen, seconds[chosen, True] <= seconds[chosen, False], threads), name
+    channels_last = seconds[chosen, True] <= seconds[chosen, False]
+    return Settings(device.type, chosen, channels_last, threads), name
 
 
 def _step_seconds(device: torch.device, precision: str, channels_last: bool) -> float:

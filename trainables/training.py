@@ -1,7 +1,6 @@
 """One trial's training: begin a configuration, run epochs, keep and restore its state. Knows no Ray."""
 
 import math
-import resource
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -11,23 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from foundation import seed_from
 from trainables.batches import Batches, Dataset, augment, micro_batches
+from trainables.device import PeakMemory, best_device, evaluation_batch
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
 
-EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 32 x 32, 41 of 224 x 224
-EVALUATION_IMAGES = 512
-
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for every trial of an experiment: the device's precision, memory format and threads."""
+    """What is the same for every trial of an experiment: the device, its precision, memory format and threads.
 
+    `device` is `cpu`, `cuda` or `mps`.
+    """
+
+    device: str = "cpu"
     precision: str = "fp32"
     channels_last: bool = True
     threads: int = 1
@@ -43,7 +44,8 @@ class EpochResult:
 
     `train_*` are running averages over the epoch, on augmented images; `val_*` come from the model as the epoch
     left it, and are None without validation images. `learning_rate` is that of the last step. `seconds` include
-    validation, `images_per_second` does not.
+    validation, `images_per_second` does not. `peak_memory_mb` is the most since the trial began in this process, in
+    MB of 10**6 bytes; None where the system cannot tell.
     """
 
     epoch: int
@@ -56,7 +58,7 @@ class EpochResult:
     learning_rate: float
     seconds: float
     images_per_second: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
 
     @property
     def diverged(self) -> bool:
@@ -78,13 +80,13 @@ class Training:
     results whatever ran in the process before.
     """
 
-    def __init__(self, dataset: Dataset, settings: Settings, device: torch.device | None = None) -> None:
+    def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self.dataset = dataset
         self.settings = settings
-        self.device = device or best_device()
+        self.device = torch.device(settings.device)
         torch.set_num_threads(settings.threads)
         self.batches = Batches(dataset, self.device, settings.channels_last)
-        self.val_indices = torch.from_numpy(dataset.val)
+        self.val_indices = torch.from_numpy(dataset.val).to(self.batches.images.device)
         self.mean = torch.tensor(dataset.mean, device=self.device)
         self.model: Classifier
 
@@ -127,8 +129,7 @@ class Training:
         self.train_indices = torch.from_numpy(train)
         self.class_weights = self._class_weights(train)
         self.epochs_done = 0
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        self.peak_memory = PeakMemory(self.device)
 
     @property
     def n_params(self) -> int:
@@ -142,6 +143,7 @@ class Training:
         self.model.begin_epoch(self.epochs_done)
         order_generator = torch.Generator().manual_seed(int(seed_from(self.generator.initial_seed(), self.epochs_done)))
         order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
+        order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
         steps = list(micro_batches(order, self.recipe.batch_size, self.recipe.accumulation_steps))
         totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
         for number, parts in enumerate(steps):
@@ -162,7 +164,7 @@ class Training:
             learning_rate=learning_rate,
             seconds=time.perf_counter() - start,
             images_per_second=images / train_seconds,
-            peak_memory_mb=self._peak_memory_mb(),
+            peak_memory_mb=self.peak_memory.megabytes(),
         )
 
     def state(self) -> dict[str, Any]:
@@ -218,19 +220,21 @@ class Training:
     def _validate(self) -> dict[str, float | None]:
         if self.train_on_val:
             return dict.fromkeys(("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"))
-        classes = self.dataset.n_classes
-        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
         loss = torch.zeros((), device=self.device)
+        guesses = []
         self.model.eval()
-        for part in torch.split(self.val_indices, evaluation_batch(self.dataset.image_shape)):
+        _, height, width = self.dataset.image_shape
+        for part in torch.split(self.val_indices, evaluation_batch(height, width, self.model.input_size)):
             images, labels = self.batches.take(part)
             with torch.inference_mode(), self._autocast():
                 logits = self.model(images).float()
                 loss += functional.cross_entropy(logits, labels, reduction="sum")
-                confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+                guesses.append(logits.argmax(1))
+        truth, classes = self.dataset.labels[self.dataset.val], self.dataset.n_classes
+        cells = truth * classes + torch.cat(guesses).cpu().numpy()
         return {
-            "val_loss": loss.item() / len(self.val_indices),
-            **_scores(confusion.cpu().numpy().reshape(classes, classes)),
+            "val_loss": loss.item() / len(truth),
+            **_scores(np.bincount(cells, minlength=classes**2).reshape(classes, classes)),
         }
 
     def _autocast(self) -> Any:
@@ -246,33 +250,13 @@ class Training:
         weights = len(indices) / (self.dataset.n_classes * np.maximum(counts, 1))
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
-    def _peak_memory_mb(self) -> float:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 1e6
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def best_device() -> torch.device:
-    """Return the fastest device this process may use: a CUDA GPU, Apple's, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
-    """Return how many images of a shape (channels, height, width) are evaluated at once."""
-    _, height, width = image_shape
-    return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // (height * width)))
-
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.float64]:
+def predict(model: Classifier, images: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.float64]:
     """Return class probabilities (N x classes) for images N x H x W x C, in full precision."""
     device = device or best_device()
     model = model.to(device).eval()
-    batch = evaluation_batch((images.shape[3], images.shape[1], images.shape[2]))
+    batch = evaluation_batch(images.shape[1], images.shape[2], model.input_size)
     parts = []
     for start in range(0, len(images), batch):
         chunk = torch.from_numpy(np.array(images[start : start + batch])).to(device)  # a copy: torch wants it writable

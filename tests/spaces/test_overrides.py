@@ -110,7 +110,7 @@ def test_weights_are_a_word_or_an_absolute_path(tmp_path, monkeypatch):
         assert str(error.value) == message
 
 
-WHOLE = "allowed are whole numbers from 1 to 4096"
+WHOLE = "allowed are whole numbers from 2 to 4096"
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ WHOLE = "allowed are whole numbers from 1 to 4096"
         ("dropout: .nan", "nan is not allowed: allowed are numbers from 0 to 0.95"),
         ("dropout: [0.1, [0.2]]", "[0.2] is not allowed: allowed are numbers from 0 to 0.95"),
         ("batch_size: 2.5", f"2.5 is not allowed: {WHOLE}"),
-        ("batch_size: [16, 0]", f"0 is not allowed: {WHOLE}"),
+        ("batch_size: [16, 1]", f"1 is not allowed: {WHOLE}"),
         ("batch_size: []", f"there is no value: {WHOLE}"),
         ("batch_size:", f"there is no value: {WHOLE}"),
         ("batch_size: [16, 16]", "the option 16 is there twice"),
         ("batch_size: {low: 64, high: 16}", "low 64 is not below high 16"),
-        ("batch_size: {low: 1, high: 9, step: 9}", "step 9 is not allowed: allowed are whole numbers from 1 to 8"),
+        ("batch_size: {low: 2, high: 10, step: 9}", "step 9 is not allowed: allowed are whole numbers from 1 to 8"),
         ("batch_size: {low: 1, high: 9, stop: 2}", "key of a range 'stop' is not known: did you mean 'step'? "
          "allowed are high, log, low, step"),
         ("batch_size: {low: 1}", "a range needs low and high: high is missing"),

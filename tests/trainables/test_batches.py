@@ -49,6 +49,11 @@ def test_micro_batches_use_every_image_once_except_a_single_one_left_over() -> N
     assert [[len(part) for part in step] for step in micro_batches(torch.arange(1), 4, 1)] == [[1]]
 
 
+def test_whole_batches_are_never_dropped() -> None:
+    assert [[len(part) for part in step] for step in micro_batches(torch.arange(3), 1, 2)] == [[1, 1], [1]]
+    assert [[len(part) for part in step] for step in micro_batches(torch.arange(5), 2, 4)] == [[2, 2]]
+
+
 def test_without_any_strength_the_batch_is_untouched() -> None:
     images = torch.rand(2, 3, 8, 8)
     assert moved(PLAIN, images) is images

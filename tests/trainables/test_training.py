@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import spaces
+from trainables import device
 from trainables.batches import Dataset
 from trainables.training import Settings, Training, _scores, predict
 
@@ -42,7 +43,7 @@ def data() -> Dataset:
 
 @pytest.fixture
 def training(data: Dataset) -> Training:
-    return Training(data, Settings(), CPU)
+    return Training(data, Settings())
 
 
 def run(training: Training, epochs: int = 2, seed: int = 1, **changes: Any) -> list[Any]:
@@ -67,9 +68,9 @@ STRONG = {"flip": 0.5, "rotation": 10.0, "shift": 0.1, "zoom": 0.1, "shear": 5.0
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_reset_equals_fresh_bit_for_bit(data: Dataset, optimizer: str) -> None:
     extra = STRONG | {"optimizer": optimizer} | ({"momentum": 0.9} if optimizer == "sgd" else {})
-    fresh = Training(data, Settings(), CPU)
+    fresh = Training(data, Settings())
     first = run(fresh, **extra)
-    used = Training(data, Settings(), CPU)
+    used = Training(data, Settings())
     run(used, seed=9, depth=2, schedule="plateau", class_weights="balanced")
     torch.rand(1000)
     again = run(used, **extra)
@@ -84,14 +85,14 @@ def test_another_seed_gives_another_result(training: Training) -> None:
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
 def test_a_restored_training_goes_on_bit_for_bit(data: Dataset, schedule: str) -> None:
-    whole = Training(data, Settings(), CPU)
+    whole = Training(data, Settings())
     expected = timeless(run(whole, epochs=4, schedule=schedule, **STRONG))
-    first = Training(data, Settings(), CPU)
+    first = Training(data, Settings())
     first.begin("cnn", config(schedule=schedule, **STRONG), seed=1, epochs=4)
     first.epoch()
     first.epoch()
     state = first.state()
-    second = Training(data, Settings(), CPU)
+    second = Training(data, Settings())
     second.begin("cnn", config(schedule=schedule, **STRONG), seed=1, epochs=4)
     second.restore(state)
     assert timeless([second.epoch(), second.epoch()]) == expected[2:]
@@ -99,7 +100,7 @@ def test_a_restored_training_goes_on_bit_for_bit(data: Dataset, schedule: str) -
 
 def test_accumulation_takes_the_step_of_one_large_batch(data: Dataset) -> None:
     plain = {"batch_norm": False, "dropout": 0.0, "optimizer": "sgd", "momentum": 0.5}
-    at_once, in_parts = Training(data, Settings(), CPU), Training(data, Settings(), CPU)
+    at_once, in_parts = Training(data, Settings()), Training(data, Settings())
     run(at_once, epochs=1, batch_size=30, accumulation_steps=1, **plain)
     run(in_parts, epochs=1, batch_size=10, accumulation_steps=3, **plain)
     for one, other in zip(at_once.model.parameters(), in_parts.model.parameters(), strict=True):
@@ -107,7 +108,7 @@ def test_accumulation_takes_the_step_of_one_large_batch(data: Dataset) -> None:
 
 
 def test_validation_loss_is_plain_cross_entropy_whatever_was_trained(data: Dataset) -> None:
-    training = Training(data, Settings(), CPU)
+    training = Training(data, Settings())
     result = run(training, epochs=1, label_smoothing=0.2, class_weights="balanced")[0]
     probabilities = predict(training.model, data.images[data.val], CPU)
     truth = data.labels[data.val]
@@ -129,7 +130,7 @@ def test_scores_agree_with_scikit_learn() -> None:
 
 def test_balanced_weights_are_one_on_the_average_image(data: Dataset) -> None:
     uneven = replace(data, train=data.train[data.labels[data.train] < 2][:40])
-    training = Training(uneven, Settings(), CPU)
+    training = Training(uneven, Settings())
     training.begin("cnn", config(class_weights="balanced"), seed=0, epochs=1)
     assert training.class_weights is not None
     counts = np.bincount(data.labels[uneven.train], minlength=3)
@@ -138,7 +139,7 @@ def test_balanced_weights_are_one_on_the_average_image(data: Dataset) -> None:
 
 
 def test_training_on_validation_images_too_validates_on_none_and_replays_learning_rates(data: Dataset) -> None:
-    training = Training(data, Settings(), CPU)
+    training = Training(data, Settings())
     recorded = [0.001, 0.0005]
     changes = config(schedule="plateau")
     training.begin("cnn", changes, seed=0, epochs=5, train_on_val=True, learning_rates=recorded)
@@ -149,7 +150,7 @@ def test_training_on_validation_images_too_validates_on_none_and_replays_learnin
 
 
 def test_a_loss_that_is_no_number_is_a_diverged_result_and_fits_into_json(data: Dataset) -> None:
-    training = Training(data, Settings(), CPU)
+    training = Training(data, Settings())
     training.begin("cnn", config(optimizer="sgd", momentum=0.99, learning_rate=0.1), seed=0, epochs=2)
     with torch.no_grad():
         next(iter(training.model.parameters())).fill_(float("nan"))
@@ -161,5 +162,46 @@ def test_a_loss_that_is_no_number_is_a_diverged_result_and_fits_into_json(data: 
 
 
 def test_bf16_trains_about_as_well(data: Dataset) -> None:
-    training = Training(data, Settings(precision="bf16"), CPU)
+    training = Training(data, Settings(precision="bf16"))
     assert run(training, epochs=8, learning_rate=0.003)[-1].val_accuracy > 0.9
+
+
+def test_evaluation_batches_are_sized_by_what_the_network_sees(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "EVALUATION_PIXELS", 4 * 64 * 64)
+    training = Training(data, Settings())
+    training.begin("cnn", config(), seed=0, epochs=1)
+    seen: list[int] = []
+    training.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    predict(training.model, data.images[data.val], CPU)
+    assert seen == [20, 10]  # 4 * 64 * 64 pixels are 20 images of 28 x 28
+    training.model.net.input_size = 64  # type: ignore[assignment]
+    seen.clear()
+    predict(training.model, data.images[data.val], CPU)
+    training._validate()
+    assert seen == [4, 4, 4, 4, 4, 4, 4, 2] * 2
+
+
+def test_peak_memory_begins_anew_with_each_trial(training: Training) -> None:
+    training.begin("cnn", config(), seed=0, epochs=1)
+    if not training.peak_memory.known:
+        pytest.skip("this system does not let a process reset its peak memory")
+    large = np.ones(200_000_000, np.uint8)
+    with_it = training.epoch().peak_memory_mb
+    del large
+    without = run(training, epochs=1)[0].peak_memory_mb
+    assert with_it is not None
+    assert without < with_it - 150
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there does the host run ahead")
+def test_no_step_makes_the_host_wait(data: Dataset) -> None:
+    training = Training(data, Settings(device="cuda"))
+    run(training, epochs=1, **STRONG)
+    totals = torch.zeros(2, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for start in (0, 16):
+            training._step([training.val_indices[start : start + 14]], 0.001, totals)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert totals[0].item() > 0

@@ -85,6 +85,12 @@ class Classifier(nn.Module):
         logits: Tensor = self.net((images - self.mean) / self.deviation)
         return logits
 
+    @property
+    def input_size(self) -> int | None:
+        """The side in pixels to which the model resizes its images; None where it takes them as they are."""
+        size = getattr(self.net, "input_size", None)
+        return size if isinstance(size, int) else None
+
     def begin_epoch(self, epoch: int) -> None:
         """Let the model change what trains in an epoch, counted from 0; call it before the epoch."""
         begin = getattr(self.net, "begin_epoch", None)

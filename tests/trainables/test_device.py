@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainables import device
+from trainables.calibrate import calibrate
+from trainables.device import PeakMemory, best_device, evaluation_batch
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "apple", "gpus", "expected"),
+    [
+        (True, False, 1, "cuda"),
+        (True, False, 0.25, "cuda"),
+        (True, False, 0, "cpu"),
+        (False, True, 0, "mps"),
+        (False, False, 1, "cpu"),
+    ],
+)
+def test_the_device_is_that_of_the_slot(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, apple: bool, gpus: float, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+    assert best_device(gpus).type == expected
+
+
+def test_without_a_gpu_in_the_slot_the_settings_are_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings, name = calibrate("fp32", torch.get_num_threads(), 0.0)
+    assert (settings.device, settings.precision, name) == ("cpu", "fp32", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("side", "input_size", "expected"),
+    [(32, None, 512), (64, None, 512), (224, None, 41), (32, 224, 41), (224, 96, 41), (2048, None, 1)],
+)
+def test_an_evaluation_batch_is_as_large_as_what_the_network_sees_allows(
+    side: int, input_size: int | None, expected: int
+) -> None:
+    assert evaluation_batch(side, side, input_size) == expected
+
+
+def test_the_peak_of_a_cpu_is_that_since_the_trial_began() -> None:
+    before = PeakMemory(CPU)
+    if not before.known:
+        pytest.skip("this system does not let a process reset its peak memory")
+    large = np.ones(200_000_000, np.uint8)
+    with_it = before.megabytes()
+    del large
+    without = PeakMemory(CPU).megabytes()
+    assert with_it is not None
+    assert without is not None
+    assert with_it - without == pytest.approx(200, abs=50)
+
+
+@pytest.mark.parametrize("path", ["_CLEAR_REFS", "_STATUS"])
+def test_a_peak_that_the_system_does_not_tell_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    other = tmp_path if path == "_CLEAR_REFS" else tmp_path / "status"
+    (tmp_path / "status").write_text("Name:\tpython\n")
+    monkeypatch.setattr(device, path, other)
+    assert PeakMemory(CPU).megabytes() is None

@@ -1,0 +1,74 @@
+"""The device that trains: which one, the memory it has and has used, how many images it evaluates at once."""
+
+from pathlib import Path
+
+import torch
+
+EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 64 x 64, 41 of 224 x 224
+EVALUATION_IMAGES = 512
+
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
+
+
+def best_device(gpus: float = 1) -> torch.device:
+    """Return the fastest device this process may use: a CUDA GPU, Apple's, or the CPU.
+
+    `gpus` is the share of a GPU that the process was given: with 0 it leaves CUDA alone. Apple's is used
+    nevertheless, since Ray does not count it.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda" if gpus > 0 else "cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory of a GPU is still free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(torch.mps.recommended_max_memory())
+
+
+def evaluation_batch(height: int, width: int, input_size: int | None) -> int:
+    """Return how many images of so many pixels are evaluated at once by a model that resizes them to `input_size`."""
+    pixels = max(height * width, (input_size or 0) ** 2)
+    return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
+
+
+class PeakMemory:
+    """The most memory that was in use on a device since this was made; making another one starts anew.
+
+    On a GPU it is what torch allocated there, on a CPU all of the process.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.known = device.type != "mps"  # torch keeps no peak there
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "cpu":
+            self.known = _reset_process_peak()
+
+    def megabytes(self) -> float | None:
+        """Return the peak so far in MB of 10**6 bytes; None where the system cannot tell, as outside Linux."""
+        if not self.known:
+            return None
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e6
+        return _process_peak_mb()
+
+
+def _reset_process_peak() -> bool:
+    """Set the process's peak to what it uses now; return whether that was possible."""
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return _process_peak_mb() is not None
+
+
+def _process_peak_mb() -> float | None:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
