@@ -92,6 +92,15 @@ def test_a_gradient_in_every_trainable_parameter(name, activation):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_in_every_parameter_with_everything_trainable(name):
+    changes = {"trainable_layers": "all", "frozen_epochs": 0} if name in TRANSFER else {}
+    model = built(name, dropout=0.0, **changes)
+    F.cross_entropy(model(images(8)), torch.arange(8) % 7).backward()
+    without = [key for key, each in model.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_first_loss_is_that_of_equal_probabilities(name):
     if name in TRANSFER:
         pytest.skip("features of random backbones are of no known size")
