@@ -1,6 +1,6 @@
 """A user's --space file: narrows, widens or fixes any hyperparameter, checked key by key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,19 @@ def read_space_file(path: Path, spaces: Sequence[Space]) -> tuple[Space, ...]:
     """Return the spaces as the YAML file changes them.
 
     A top-level key is a knob, which changes every one of the spaces that has it, or an architecture, whose own
-    mapping of knobs comes before the general one. A scalar fixes a knob, a list is a choice, and a mapping of low,
-    high, log and step is a range. RequestError with all mistakes in the file.
+    mapping of knobs comes before the general one; that of a built-in architecture which is not among the spaces is
+    left unread, so that one file serves every search. A scalar fixes a knob, a list is a choice, and a mapping of
+    low, high, log and step is a range. RequestError with all mistakes in the file.
     """
+    from spaces import names  # not above: that module imports this one
+
     content = _read_yaml(path)
     problems = Problems()
-    architectures = {space.architecture for space in spaces}
+    architectures = {*names(), *(space.architecture for space in spaces)}
     known = architectures.union(*(space.knobs for space in spaces))
     for key, value in content.items():
         if key not in known:
-            problems.add(f"{path.name}: " + unknown_word("knob or architecture", key, known))
+            problems.add(f"{path.name}: {_unknown('knob or architecture', key, known)}")
         elif key in architectures and not isinstance(value, dict):
             problems.add(f"{path.name}: {key}: found {plain(value)}: an architecture needs a mapping of its knobs")
     changed = []
@@ -70,7 +73,7 @@ def narrowed(space: Space, overrides: Mapping[str, Any], where: str) -> Space:
     knobs = dict(space.knobs)
     for name, value in overrides.items():
         if name not in knobs:
-            problems.add(f"{where}: " + unknown_word("knob", str(name), knobs))
+            problems.add(f"{where}: {_unknown('knob', str(name), knobs)}")
             continue
         try:
             knobs[name] = _changed(knobs[name], value)
@@ -78,6 +81,15 @@ def narrowed(space: Space, overrides: Mapping[str, Any], where: str) -> Space:
             problems.add(f"{where}: {name}: {error}")
     problems.raise_if_any()
     return Space(space.architecture, knobs, _moved(space.baseline, knobs))
+
+
+def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    from spaces import load, names
+
+    owners = [name for name in names() if word in load(name).knobs]
+    if owners:
+        return f"{word} is a knob of {', '.join(owners)} only: allowed here are {', '.join(sorted(known))}"
+    return unknown_word(kind, word, known)
 
 
 def _changed(knob: Knob, value: Any) -> Knob:

@@ -16,8 +16,8 @@ from spaces.training import TRAINING
 def load_file(path: Path, taken: Collection[str]) -> Space:
     """Return the space of the architecture in a file, which is run; its name is the file's, without .py.
 
-    RequestError if the file is missing or fails, if its name is among `taken`, or if SPACE, BASELINE and the
-    keyword-only arguments of `build` do not fit one another.
+    RequestError if the file is missing, fails or exits, if its name is among `taken`, if `build` does not take
+    (image_shape, classes), or if SPACE, BASELINE and its keyword-only arguments do not fit one another.
     """
     module = _run(path)
     problems = Problems()
@@ -45,16 +45,20 @@ def _run(path: Path) -> dict[str, Any]:
         raise RequestError(f"the architecture file {path} is not there")
     try:
         return runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         place = f" in line {lines[-1]}" if lines else ""
         raise RequestError(f"the architecture file {path} failed{place}: {type(error).__name__}: {error}") from error
 
 
 def _mismatches(space: dict[str, Knob], build: Any) -> list[str]:
-    parameters = inspect.signature(build).parameters.values()
-    consumed = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    signature = inspect.signature(build)
+    consumed = [each.name for each in signature.parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
     found = [f"build takes {name}, which is not in SPACE" for name in consumed if name not in space]
+    try:
+        signature.bind("image_shape", "classes", **dict.fromkeys(consumed))
+    except TypeError:
+        found.append(f"build{signature} must take two positional arguments, image_shape and classes")
     for name in space:
         if name in TRAINING:
             found.append(f"{name} is a training knob of every architecture: SPACE needs another name for it")

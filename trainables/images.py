@@ -46,6 +46,8 @@ class Listing:
 
 def open_source(data: str) -> TreeSource | CsvSource:
     """Return what `data` names, without reading its images; raises `RequestError` when it names nothing usable."""
+    if not data.strip():
+        raise RequestError(f"DATA is empty: give {_ALLOWED}")
     if data in BUILTIN:
         return BuiltinSource(data)
     path = Path(data).expanduser()
@@ -72,7 +74,7 @@ def list_images(data: str, source: TreeSource | CsvSource | None = None) -> List
 
     No image is decoded here. Raises `RequestError` with everything that makes the data unusable: no images, no
     class folders, fewer than two classes, a class without images in the training split, or with too few to
-    make the splits that are missing.
+    make the splits that are missing. What was refused comes last: it may be what is missing.
     """
     source = source or open_source(data)
     if isinstance(source, CsvSource):
@@ -89,7 +91,7 @@ def list_images(data: str, source: TreeSource | CsvSource | None = None) -> List
     problems = Problems()
     classes = tuple(sorted({item.label for item in items} | folders))
     check_classes(f"data {data!r}", items, classes, problems)
-    problems.raise_if_any()
+    _raise_with_refused(problems, refused)
     return Listing(data, source, tuple(items), tuple(refused), classes, source.key)
 
 
@@ -132,7 +134,16 @@ def _missing(data: str, path: Path) -> str:
     if close:
         named = close[0] if close[0] in BUILTIN else str(path.parent / close[0])
         hint = f"did you mean {named!r}? "
-    return f"data {data!r} does not exist: {hint}Give {_ALLOWED}"
+    return f"data {data!r} does not exist: {hint}give {_ALLOWED}"
+
+
+def _raise_with_refused(problems: Problems, refused: Sequence[Refused]) -> None:
+    """Raise the problems, if there are any, and add how many paths were refused and the first three of them."""
+    if problems.found and refused:
+        first = ", ".join(f"{refusal.path!r} ({refusal.reason})" for refusal in refused[:3])
+        count = "1 path was" if len(refused) == 1 else f"{len(refused)} paths were"
+        problems.add(f"{count} refused{', the first three' if len(refused) > 3 else ''}: {first}")
+    problems.raise_if_any()
 
 
 def _from_tree(data: str, tree: Tree) -> tuple[list[Item], list[Refused], set[str]]:
@@ -140,16 +151,17 @@ def _from_tree(data: str, tree: Tree) -> tuple[list[Item], list[Refused], set[st
     files = [path for path in tree.files if not _ignored(path)]
     folders = [path for path in tree.folders if not _ignored(path)]
     images = [path for path in files if _is_image(path)]
+    refused = [refusal for refusal in tree.refused if not _ignored(refusal.path)]
+    problems = Problems()
     if not images:
-        first = "".join(f"; {refusal.path!r}: {refusal.reason}" for refusal in tree.refused[:1])
-        raise RequestError(
-            f"data {data!r} holds no image ({len(files)} other files{first}): "
+        problems.add(
+            f"data {data!r} holds no image ({len(files)} other files): "
             f"give {_ALLOWED}; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
+        _raise_with_refused(problems, refused)
     around = _wrapping(images, folders)
     has_splits = _has_splits(data, images, around)
     depth = around + (2 if has_splits else 1)
-    refused = [refusal for refusal in tree.refused if not _ignored(refusal.path)]
     items = []
     for path in files:
         parts = path.split("/")
@@ -162,23 +174,23 @@ def _from_tree(data: str, tree: Tree) -> tuple[list[Item], list[Refused], set[st
             split = SPLIT_WORDS[parts[around].lower()] if has_splits else None
             items.append(Item(path, parts[depth - 1], split))
     if not items or (not has_splits and all(item.label.lower() in SPLIT_WORDS for item in items)):
-        raise RequestError(
+        problems.add(
             f"data {data!r} holds {len(images)} images but no class folders: "
             f"put the images of each class into a folder named after it"
         )
-    _refuse_empty(data, folders, items, depth)
+    else:
+        _check_filled(data, folders, items, depth, problems)
+    _raise_with_refused(problems, refused)
     return items, refused, {path.split("/")[depth - 1] for path in folders if path.count("/") == depth - 1}
 
 
-def _refuse_empty(data: str, folders: list[str], items: list[Item], depth: int) -> None:
+def _check_filled(data: str, folders: list[str], items: list[Item], depth: int, problems: Problems) -> None:
     filled = {"/".join(item.path.split("/")[:depth]) for item in items}
-    problems = Problems()
     for folder in folders:
         if folder.count("/") == depth - 1 and folder not in filled:
             above, _, name = folder.rpartition("/")
             where = f"{data}/{above}" if above else data
             problems.add(f"class folder {name!r} in data {where!r} holds no image")
-    problems.raise_if_any()
 
 
 def _wrapping(images: list[str], folders: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from trainables.sources import Refused, digest
 _TOO_MANY = "\0"
 
 COLUMNS = ("path", "label", "split", "group")
+_HEADER = "path,label[,split][,group]"
+_OTHER_SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}
 
 # What a split may be called, in a CSV or as a folder, and which split it is.
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -32,9 +35,10 @@ class Item:
 
 
 class CsvSource:
-    """A CSV file; its paths are relative to the CSV's folder.
+    """A CSV file in UTF-8; its paths are relative to the CSV's folder.
 
-    The key depends on the CSV's content and on the size and modification time of each file it names.
+    Its first row names the columns, in any order and case. The key depends on the CSV's content and on the size and
+    modification time of each file it names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,13 +48,45 @@ class CsvSource:
     @cached_property
     def _rows(self) -> list[tuple[int, dict[str, str]]]:
         """Return (line, {column: cell}) of each row, with the columns checked."""
+        text = self._text()
+        self._check_separator(text.partition("\n")[0])
         try:
-            with open(self._path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, restkey=_TOO_MANY, restval="", strict=True)
-                columns = reader.fieldnames or ()
-                rows = [(reader.line_num, row) for row in reader]
-        except (ValueError, OSError, csv.Error) as error:
+            reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_TOO_MANY, restval="", strict=True)
+            columns = [_column(cell) for cell in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = [(reader.line_num, row) for row in reader]
+        except csv.Error as error:
             raise RequestError(f"data {str(self._path)!r} cannot be read as CSV ({error})") from error
+        self._check_columns(columns)
+        if not rows:
+            raise RequestError(f"data {str(self._path)!r} has no rows: one row for each image must follow its header")
+        return rows
+
+    def _text(self) -> str:
+        try:
+            text = self._path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"data {str(self._path)!r} is not UTF-8 ({error}): save it as UTF-8") from error
+        except OSError as error:
+            raise RequestError(f"data {str(self._path)!r} cannot be read as CSV ({error})") from error
+        if "\0" in text:  # UTF-16 without a byte order mark can be valid UTF-8
+            raise RequestError(f"data {str(self._path)!r} is not UTF-8 (it holds zero bytes): save it as UTF-8")
+        return text
+
+    def _check_separator(self, first_line: str) -> None:
+        for separator, name in _OTHER_SEPARATORS.items():
+            cells = [_column(cell) for cell in first_line.split(separator)]
+            if len(cells) > 1 and not set(COLUMNS).isdisjoint(cells):
+                raise RequestError(
+                    f"data {str(self._path)!r}: the cells are separated by {name} and must be separated by ','"
+                )
+
+    def _check_columns(self, columns: list[str]) -> None:
+        if set(COLUMNS).isdisjoint(columns):
+            found = repr(",".join(columns)[:80]) if columns else "nothing"
+            raise RequestError(
+                f"data {str(self._path)!r} has no header: the first row must be {_HEADER}, but is {found}"
+            )
         problems = Problems()
         for column in columns:
             if column not in COLUMNS:
@@ -60,10 +96,8 @@ class CsvSource:
                 problems.add(f"data {str(self._path)!r} has the column {column!r} twice")
         for column in COLUMNS[:2]:
             if column not in columns:
-                found = ", ".join(columns) or "none"
-                problems.add(f"data {str(self._path)!r} has no column {column!r}: its columns are {found}")
+                problems.add(f"data {str(self._path)!r} has no column {column!r}: its columns are {', '.join(columns)}")
         problems.raise_if_any()
-        return rows
 
     @cached_property
     def key(self) -> str:
@@ -91,10 +125,9 @@ class CsvSource:
         refused = []
         for number, row in self._rows:
             item = self._item(number, row, problems)
-            if item.path in items:
-                refused.append(Refused(item.path, f"row {number} names a file that an earlier row names"))
-            elif not os.path.isfile(self._folder / item.path):
-                refused.append(Refused(item.path, f"row {number} names a file that does not exist"))
+            reason = self._refusal(item, items.get(item.path))
+            if reason:
+                refused.append(Refused(item.path, f"row {number} {reason}"))
             else:
                 items[item.path] = item
         self._check_groups(items.values(), problems)
@@ -102,6 +135,16 @@ class CsvSource:
             problems.found[10:] = [f"data {str(self._path)!r}: {len(problems.found) - 10} more rows like these"]
         problems.raise_if_any()
         return list(items.values()), refused
+
+    def _refusal(self, item: Item, earlier: Item | None) -> str:
+        if earlier and item.label != earlier.label:
+            return f"labels {item.label!r} a file that an earlier row labels {earlier.label!r}; the earlier row counts"
+        if earlier:
+            return "names a file that an earlier row names"
+        tried = os.path.abspath(self._folder / item.path)
+        if not os.path.isfile(tried):
+            return f"names a file that does not exist: {tried} (paths are relative to the CSV's folder)"
+        return ""
 
     def _item(self, number: int, row: dict[str, str], problems: Problems) -> Item:
         where = f"data {str(self._path)!r}, row {number}"
@@ -127,3 +170,8 @@ class CsvSource:
                     f"data {str(self._path)!r}: group {group!r} is in {' and '.join(sorted(found))}; "
                     f"a group belongs to one split"
                 )
+
+
+def _column(cell: str) -> str:
+    """Return what a header's cell says, without the spaces and quotes around it, in lower case."""
+    return cell.strip(' \t\r"').lower()

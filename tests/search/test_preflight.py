@@ -1,3 +1,5 @@
+import pytest
+
 import spaces
 from search.preflight import impossible
 
@@ -33,3 +35,32 @@ def test_a_kernel_larger_than_the_image_is_said_in_torchs_words() -> None:
 def test_an_output_of_the_wrong_shape_is_found() -> None:
     why = impossible("mine", config(kernel=3), (1, 28, 28), 4, WRONG)
     assert why == "the model gives an output of shape (2, 5) for 2 images and 4 classes"
+
+
+FAILING = """
+def build(image_shape, classes, *, kernel):
+    from torch import nn
+
+    class Net(nn.Module):
+        def forward(self, images):
+            return {forward}
+
+    return {build}
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward", "build", "why"),
+    [
+        ("None", "kernel + 'x'", "mine.py line 9: TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
+        ("None", "Nett()", "mine.py line 9: NameError: name 'Nett' is not defined"),
+        ("images.view(7, 7)", "Net()", "mine.py line 7: RuntimeError: shape '[7, 7]' is invalid for input of size 24"),
+        ("None", "Net()", "the model gives NoneType, a tensor of logits is needed"),
+        ("None", "None", "build returned NoneType, a torch.nn.Module is needed"),
+        ("None", "len", "build returned builtin_function_or_method, a torch.nn.Module is needed"),
+    ],
+)
+def test_a_mistake_in_a_users_own_file_is_named(forward: str, build: str, why: str) -> None:
+    found = impossible("mine", config(kernel=3), (3, 2, 2), 4, FAILING.format(forward=forward, build=build))
+    assert found is not None
+    assert found.startswith(why)

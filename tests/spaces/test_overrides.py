@@ -169,10 +169,21 @@ def test_all_mistakes_at_once_and_each_once(tmp_path):
 
 def test_a_knob_that_no_selected_architecture_has(tmp_path):
     (message,) = problems(tmp_path, "conv1_kernel: 3", CNN)
-    assert message.startswith("space.yaml: knob or architecture 'conv1_kernel' is not known: ")
+    assert message.startswith("space.yaml: conv1_kernel is a knob of alexnet only: allowed here are ")
+    (message,) = problems(tmp_path, "cnn: {conv1_kernel: 3}", CNN)
+    assert message.startswith("space.yaml: cnn: conv1_kernel is a knob of alexnet only: allowed here are ")
     assert read(tmp_path, "conv1_kernel: 3")[1].knobs["conv1_kernel"].domain == Choice((3,))
-    (message,) = problems(tmp_path, "vgg11: {base_width: 16}", CNN)
-    assert message.startswith("space.yaml: knob or architecture 'vgg11' is not known: ")
+
+
+def test_one_file_serves_every_search(tmp_path):
+    text = "vgg11: {base_width: 16}\nalexnet: {whatever: 1}\ncnn: {depth: 3}\n"
+    (cnn,) = read(tmp_path, text, CNN)
+    assert cnn == narrowed(CNN, {"depth": 3}, "--space")
+    assert problems(tmp_path, "vgg11: 3", CNN) == [
+        "space.yaml: vgg11: found 3: an architecture needs a mapping of its knobs"
+    ]
+    (message,) = problems(tmp_path, "vgg: {base_width: 16}", CNN)
+    assert message.startswith("space.yaml: knob or architecture 'vgg' is not known: did you mean 'vgg11'? allowed are ")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ def test_a_users_architecture_is_one_file(tmp_path):
         ("Integer(8, 32", "Integer(80, 32", "failed in line 4: ValueError: low 80 is not below high 32"),
         ("from spaces import", "from spaces import Nothing,", "failed in line 2: ImportError"),
         ("def build(", "def build((", "SyntaxError"),
+        ("(image_shape, classes, ", "(image_shape, ",
+         "build(image_shape, *, width) must take two positional arguments, image_shape and classes"),
+        ("classes, ", "classes, more, ", "build(image_shape, classes, more, *, width) must take two positional"),
+        ("def build(", "import sys\nsys.exit(3)\ndef build(", "failed in line 9: SystemExit: 3"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_users_file(tmp_path, before, after, message):

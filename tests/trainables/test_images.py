@@ -243,12 +243,45 @@ def test_empty_folders(tmp_path):
 
 def test_missing_data_names_the_closest(tmp_path):
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(RequestError, match=r"photso.zip' does not exist: did you mean '.*/photos.zip'\? Give a folder"):
+    with pytest.raises(RequestError, match=r"photso.zip' does not exist: did you mean '.*/photos.zip'\? give a folder"):
         list_images(str(tmp_path / "photso.zip"))
     with pytest.raises(RequestError, match=r"'digit' does not exist: did you mean 'digits'\?"):
         list_images("digit")
-    with pytest.raises(RequestError, match=r"does not exist: Give a folder"):
+    with pytest.raises(RequestError, match=r"does not exist: give a folder"):
         list_images(str(tmp_path / "nowhere/zzz"))
+
+
+@pytest.mark.parametrize("data", ["", " "])
+def test_empty_data_is_not_this_folder(data):
+    with pytest.raises(RequestError, match=r"DATA is empty: give a folder, a zip"):
+        list_images(data)
+
+
+def test_mistakes_in_classes_say_what_was_refused(tmp_path):
+    data = write_tree(tmp_path / "data", TWO_CLASSES[:3])
+    (data / "dog").symlink_to(write_tree(tmp_path / "outside", ["dog/1.png"]) / "dog")
+    with pytest.raises(RequestError) as caught:
+        list_images(str(data))
+    assert caught.value.problems == (
+        f"data {str(data)!r} holds one class only ('cat'): at least two are needed",
+        "1 path was refused: 'dog' (symbolic link that leaves the folder)",
+    )
+    write_tree(data, [f"emu/{index}.txt" for index in range(4)])
+    with pytest.raises(RequestError) as caught:
+        list_images(str(data))
+    assert caught.value.problems == (
+        f"class folder 'emu' in data {str(data)!r} holds no image",
+        "5 paths were refused, the first three: 'dog' (symbolic link that leaves the folder), "
+        "'emu/0.txt' (not an image file (.txt)), 'emu/1.txt' (not an image file (.txt))",
+    )
+
+
+def test_data_with_links_only_says_that_they_were_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cat").symlink_to(tmp_path)
+    with pytest.raises(RequestError) as caught:
+        list_images(str(tmp_path / "data"))
+    assert caught.value.problems[1] == "1 path was refused: 'cat' (symbolic link that leaves the folder)"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz"])

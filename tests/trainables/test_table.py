@@ -22,7 +22,9 @@ def test_csv(tmp_path):
     splits = ("train", "Valid", "test")
     lines = [f"{path},{path[:3]},{splits[int(path[-5])]},g{path[-5]}" for path in TWO_CLASSES]
     data = write_csv(
-        tmp_path, "\ufeffpath,label,split,group\n" + "\n".join([*lines, "cat/7.png,cat,train,g0", lines[0]])
+        tmp_path,
+        "\ufeffpath, Label,SPLIT,group\n"
+        + "\n".join([*lines, "cat/7.png,cat,train,g0", lines[0], "dog/0.png,cat,train,g0"]),
     )
     listing = list_images(data)
     assert [(item.path, item.label, item.split) for item in listing.items] == [
@@ -30,8 +32,9 @@ def test_csv(tmp_path):
     ]
     assert [item.group for item in listing.items] == ["g0", "g1", "g2"] * 2
     assert [refusal.reason for refusal in listing.refused] == [
-        "row 8 names a file that does not exist",
+        f"row 8 names a file that does not exist: {tmp_path / 'cat/7.png'} (paths are relative to the CSV's folder)",
         "row 9 names a file that an earlier row names",
+        "row 10 labels 'cat' a file that an earlier row labels 'dog'; the earlier row counts",
     ]
     before = listing.key
     os.utime(tmp_path / "cat/0.png", ns=(1, 1))
@@ -43,7 +46,16 @@ def test_csv(tmp_path):
     [
         ("path,lable\ncat/0.png,cat", ["column 'lable' is not known: did you mean 'label'?", "has no column 'label'"]),
         ("path,path,label\na,b,c", ["has the column 'path' twice"]),
-        ("", ["has no column 'path': its columns are none", "has no column 'label'"]),
+        ("label\ncat", ["has no column 'path': its columns are label"]),
+        ("", ["has no header: the first row must be path,label[,split][,group], but is nothing"]),
+        (
+            "cat/0.png,cat\ndog/0.png,dog",
+            ["has no header: the first row must be path,label[,split][,group], but is 'cat/0.png,cat'"],
+        ),
+        ("path,label\n\n", ["has no rows: one row for each image must follow its header"]),
+        ("path;label\ncat/0.png;cat", ["the cells are separated by ';' and must be separated by ','"]),
+        ('"Path";"Label"\r\n"cat/0.png";"cat"', ["the cells are separated by ';' and must be separated by ','"]),
+        ("path\tlabel\ncat/0.png\tcat", ["the cells are separated by tabs and must be separated by ','"]),
         ("path,label,split\ncat/0.png,,trian", ["row 2: the label is empty", "row 2: split 'trian' is not known: did"]),
         ("path,label\ncat/0.png,cat,3", ["row 2 has more cells than there are columns"]),
         (
@@ -62,6 +74,14 @@ def test_mistakes_in_a_csv(text, problems, tmp_path):
         list_images(write_csv(tmp_path, text))
     for found, expected in zip(caught.value.problems, problems, strict=True):
         assert expected in found
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_another_encoding_is_named(encoding, tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_bytes("path,label\nk\u00e4se.png,k\u00e4se\n".encode(encoding))
+    with pytest.raises(RequestError, match=r"data.csv' is not UTF-8 \(.*\): save it as UTF-8"):
+        list_images(str(data))
 
 
 def test_many_mistakes_in_a_csv_are_summed_up(tmp_path):
