@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+import terminal
 from foundation import RequestError
-from terminal import decoding, errors, finish, leaderboard, say, show_leaderboard, show_overview, show_rows, show_table
+from terminal import errors, say
 
 app = typer.Typer(
     name="convscout",
@@ -45,7 +46,9 @@ def data(
     from trainables.cache import prepare
     from trainables.overview import contact_sheet, overview
 
-    with decoding() as on_progress:
+    if sheet:
+        terminal.check_parent("--sheet", sheet)
+    with terminal.decoding() as on_progress:
         cache = prepare(
             data,
             image_size=image_size,
@@ -60,7 +63,7 @@ def data(
     if as_json:
         print(json.dumps(asdict(found), indent=1))
         return
-    show_overview(found)
+    terminal.show_overview(found)
     if sheet:
         say(f"Contact sheet: {sheet}")
 
@@ -77,7 +80,7 @@ def spaces(
         rows = [{"architecture": name, "hyperparameters": str(len(rooms.load(name).knobs))} for name in rooms.names()]
     else:
         rows = rooms.describe(rooms.load(arch))
-    show_rows(rows, as_json)
+    terminal.show_rows(rows, as_json)
 
 
 @app.command()
@@ -119,9 +122,15 @@ def search(
     spec = make_spec(options, config)
     if not spec.arch and (left_out := default_architectures()[1]):
         say(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}", errors)
-    with decoding() as on_decoded:
-        outcome = run_search(spec, command_line=shlex.join(sys.argv), quiet=quiet, on_decoded=on_decoded)
-    finish(outcome.folder, outcome.interrupted)
+    with terminal.decoding() as on_decoded:
+        outcome = run_search(
+            spec,
+            command_line=shlex.join(sys.argv),
+            quiet=quiet,
+            on_decoded=on_decoded,
+            on_request=lambda request: terminal.show_refused(request.cache.refused, errors),
+        )
+    terminal.finish(outcome.folder, outcome.interrupted)
 
 
 @app.command()
@@ -141,9 +150,9 @@ def resume(
     overrides = {"time_budget": time_budget, "max_concurrent": max_concurrent, "address": address}
     given = {key: value for key, value in overrides.items() if value is not None}
     folder = find_run(run, storage)
-    with decoding() as on_decoded:
+    with terminal.decoding() as on_decoded:
         outcome = run_resume(folder, trials=trials, overrides=given, quiet=quiet, on_decoded=on_decoded)
-    finish(folder, outcome.interrupted)
+    terminal.finish(folder, outcome.interrupted)
 
 
 @app.command()
@@ -153,7 +162,7 @@ def runs(storage: Storage = "runs", as_json: AsJson = False) -> None:
     from cluster.storage import list_runs
     from cluster.table import run_row
 
-    show_rows([run_row(folder.name, read_history(folder)) for folder in list_runs(storage)], as_json)
+    terminal.show_rows([run_row(folder.name, read_history(folder)) for folder in list_runs(storage)], as_json)
 
 
 @app.command()
@@ -164,9 +173,9 @@ def show(run: Run, storage: Storage = "runs", as_json: AsJson = False) -> None:
     folder = find_run(run, storage)
     metric = read_experiment(folder)["spec"]["metric"]
     if as_json:
-        print(json.dumps(leaderboard(folder, metric), indent=1))
+        print(json.dumps(terminal.leaderboard(folder, metric), indent=1))
     else:
-        show_leaderboard(folder, metric)
+        terminal.show_leaderboard(folder, metric)
 
 
 @app.command()
@@ -188,18 +197,20 @@ def stop(run: Run, storage: Storage = "runs") -> None:
 def analyze(
     run: Run,
     seeds: Annotated[int, typer.Option(help="Runs of each contender, each with a fresh seed")] = 3,
+    reopen_test: Annotated[bool, typer.Option(help="Open the test images again for other models")] = False,
     storage: Storage = "runs",
     quiet: Quiet = False,
 ) -> None:
     """Retrain the best configuration and its baseline, choose the epochs, test once, write the report and the model."""
-    from analysis.protocol import MODEL, REPORT
+    from analysis.experiment import MODEL
+    from analysis.protocol import REPORT
     from analysis.protocol import analyze as run_analysis
     from analysis.summary import sentences
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
     try:
-        found = run_analysis(folder, seeds=seeds, quiet=quiet)
+        found = run_analysis(folder, seeds=seeds, reopen_test=reopen_test, quiet=quiet)
     except KeyboardInterrupt:
         say(f"Interrupted. Go on with: {shlex.join(sys.argv)}", errors)
         raise
@@ -222,29 +233,27 @@ def report(run: Run, storage: Storage = "runs") -> None:
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder, or the folder of an analysed experiment")],
+    model: Annotated[str, typer.Argument(help="A model folder, or an analysed experiment")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them")],
     csv: Annotated[Path | None, typer.Option(help="Write the table with every class's probability to a file")] = None,
+    storage: Storage = "runs",
     as_json: AsJson = False,
 ) -> None:
     """Classify images: class and probability of each."""
     from dataclasses import asdict
 
     from analysis.deploy import load_model, write_predictions_csv
+    from analysis.experiment import model_folder
 
-    predictions = load_model(model / "model" if (model / "model").is_dir() else model).predict(images)
+    if csv:
+        terminal.check_parent("--csv", csv)
+    predictions = load_model(model_folder(model, storage)).predict(images)
     if csv:
         write_predictions_csv(predictions, csv)
     if as_json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
     else:
-        show_table(
-            ("image", "class", "probability"),
-            [
-                (each.path, each.label or f"not read: {each.error}", f"{each.probability:.3f}" if each.label else "")
-                for each in predictions
-            ],
-        )
+        terminal.show_predictions(predictions)
     if unread := sum(each.error is not None for each in predictions):
         say(f"{unread} of {len(predictions)} files could not be read.", errors)
         if unread == len(predictions):

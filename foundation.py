@@ -61,6 +61,12 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
+def count(number: int, noun: str) -> str:
+    """Return "1 run", "3 runs", "1,000 images"; the noun is given in the singular."""
+    plural = noun if number == 1 else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {plural}"
+
+
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary file path next to `path`; on a clean exit it is synced to disk and renamed into place.

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from foundation import printable
+from foundation import RequestError, printable
 
 if TYPE_CHECKING:
+    from analysis.deploy import Prediction
     from trainables.overview import Overview
 
+REFUSED_SHOWN = 10
 SHORT = 24  # characters of a text that is never broken
 output = Console()
 errors = Console(stderr=True)
@@ -82,14 +84,40 @@ def show_overview(found: "Overview") -> None:
     total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
     show_table(("class", "train", "val", "test", "all"), [*rows, total])
     channels, height, width = found.image_shape
-    size = " x ".join(f"{side['min']:g} to {side['max']:g}" for side in (found.width, found.height))
+    size = " x ".join(_range(side["min"], side["max"]) for side in (found.width, found.height))
     say(f"Files are {size} pixels; used as {width} x {height}, {'grey' if channels == 1 else 'RGB'} ({found.resize}).")
-    say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
+    if found.imbalance > 1.005:
+        say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
     if found.duplicates_in_train or found.n_leaks:
         say(f"Equal images: {found.duplicates_in_train} within train, {found.n_leaks} pairs across splits.")
-    if found.refused:
-        say(f"{len(found.refused)} files were refused:")
-        show_table(("file", "why"), [(row["path"], row["reason"]) for row in found.refused])
+    show_refused(found.refused, output)
+
+
+def show_predictions(predictions: Sequence["Prediction"]) -> None:
+    """Print the likeliest class of each image, or why it could not be read."""
+    rows = [
+        (each.path, each.label or f"not read: {each.error}", f"{each.probability:.3f}" if each.label else "")
+        for each in predictions
+    ]
+    show_table(("image", "class", "probability"), rows)
+
+
+def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None:
+    """Say how many files are not used, and why the first of them are not."""
+    if not refused:
+        return
+    say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} refused:", console)
+    for row in refused[:REFUSED_SHOWN]:
+        say(f"  {row['path']}: {row['reason']}", console)
+    if len(refused) > REFUSED_SHOWN:
+        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all", console)
+
+
+def check_parent(option: str, path: Path) -> None:
+    """Raise `RequestError`, before any work is done, unless a file can be made at `path`."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
+        raise RequestError(f"{option} {path}: it {what}; give the path of a file")
 
 
 def finish(folder: Path, interrupted: bool) -> None:
@@ -122,16 +150,24 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     task = bar.add_task("decode", total=None)
 
     def on_decoded(done: int, total: int) -> None:
-        if done >= total:
-            bar.stop()
-        elif not bar.live.is_started:
+        if errors.is_terminal and not bar.live.is_started and done < total:
             bar.start()
         bar.update(task, completed=done, total=total)
+        if done >= total and bar.live.is_started:
+            bar.stop()
 
     try:
         yield on_decoded
+    except KeyboardInterrupt:
+        say("Interrupted; what was searched so far is kept. The same command goes on.", errors)
+        raise
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.wording import count, figure_rows, knob, over_runs
+from analysis.wording import figure_rows, knob, over_runs
+from foundation import count
 
 
 def model_card(description: Mapping[str, Any]) -> str:

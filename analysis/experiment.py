@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.history import History, ranked
-from cluster.ledger import read_history
-from cluster.storage import read_experiment
+from cluster.ledger import LEDGER, read_history
+from cluster.storage import find_run, read_experiment, run_argument
 from cluster.table import trial_row
+from foundation import RequestError
 from trainables.cache import ImageCache, open_cache
 
+MODEL = "model"
 REFUSED_SHOWN = 20
 
 
@@ -75,3 +77,19 @@ class Experiment:
 def open_experiment(folder: Path, history: History | None = None) -> Experiment:
     """Return the experiment in a folder; `history` is given by whoever holds its ledger open."""
     return Experiment(folder, read_experiment(folder), history or read_history(folder))
+
+
+def model_folder(word: str, storage: str) -> Path:
+    """Return the model folder that a word means: the folder itself, or that of an analysed experiment.
+
+    Raises `RequestError` naming the command that is missing where an experiment has no model yet.
+    """
+    path = Path(word).expanduser()
+    if (path / "model.json").exists():
+        return path
+    if path.is_dir() and not (path / LEDGER).exists():
+        return path  # what it lacks, loading it says
+    run = find_run(word, storage)
+    if not (run / MODEL).is_dir():
+        raise RequestError(f"{word} has no model yet: `convscout analyze {run_argument(run)}` trains it")
+    return run / MODEL

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.contest import Contestant, winner
 from analysis.deploy import write_model
 from analysis.evaluate import restored, test_figures
-from analysis.experiment import Experiment, open_experiment
+from analysis.experiment import MODEL, Experiment, open_experiment
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.select import contenders
@@ -24,24 +24,32 @@ from trainables import checkpoint
 from trainables.models import Classifier
 from trainables.recipe import split
 
-ANALYSIS, REPORT, MODEL = "analysis.json", "report.html", "model"
+ANALYSIS, REPORT = "analysis.json", "report.html"
 FORMAT = 1
 
 Json = dict[str, Any]
 
 
-def analyze(folder: Path, *, seeds: int = 3, quiet: bool = False) -> Json:
+def analyze(folder: Path, *, seeds: int = 3, reopen_test: bool = False, quiet: bool = False) -> Json:
     """Run the whole protocol on an experiment and return what it wrote to `analysis.json`.
 
-    `seeds` is the number of runs of each contender. Raises `RequestError` when there is nothing to analyse, and
-    KeyboardInterrupt when it was interrupted; the same call goes on.
+    `seeds` is the number of runs of each contender. Where the test images were opened before, for other models,
+    `reopen_test` allows to open them again: the figures are then no longer those of images that nobody has seen.
+    Raises `RequestError` when there is nothing to analyse, and KeyboardInterrupt when it was interrupted; the same
+    call goes on.
     """
     if seeds < 1:
-        raise RequestError(f"--seeds {seeds}: one at least")
+        raise RequestError(f"--seeds {seeds}: at least 1 is needed")
     with Ledger(folder) as ledger:
         experiment = open_experiment(folder, ledger.history)
         finalists = contenders(ledger.history, experiment.metric)
         plan = Plan(finalists, seeds, experiment.spec["seed"])
+        if ledger.history.tests_opened and plan.next_work(ledger.history) and not reopen_test:
+            raise RequestError(
+                f"the test images of {folder.name} were opened before, for other models than this asks for ({seeds} "
+                "seeds of what is best now): opened again, they are no longer unseen. Ask as before, or say "
+                "--reopen-test"
+            )
         train(plan, ledger, quiet)
         contestants = [plan.contestant(ledger.history, contender) for contender in finalists]
         analysis: Json = {

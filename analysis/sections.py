@@ -12,7 +12,8 @@ import numpy as np
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.summary import summary
 from analysis.tested import confusion_matrix, figures_on_test, roc_curves
-from analysis.wording import MISSING, count, decimal, duration, knob, over_runs, percent
+from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent
+from foundation import count
 
 Content = Section | NotYet | Failed
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from analysis.page import Analysis, NotYet, Section
-from analysis.wording import count, decimal, duration, joined, over_runs, percent
+from analysis.wording import decimal, duration, joined, over_runs, percent
+from foundation import count
 
 
 def summary(analysis: Analysis) -> Section | NotYet:
@@ -80,11 +81,13 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     ended = [f"{n} {status.replace('_', ' ')}" for status, n in search["by_status"].items()]
     rejected = search.get("rejected") or 0
     redrawn = f"; {count(rejected, 'impossible configuration')} drawn again" if rejected else ""
+    n_refused = experiment.get("n_refused") or 0
+    refused = f"; {count(n_refused, 'file')} refused" if n_refused else ""
     split = joined([f"{n:,} {name}" for name, n in images.items()])
     return [
         f"Searched: {trials} over {joined(list(experiment['architectures']))} ({how}), {duration(search['seconds'])}.",
         f"How the trials ended: {joined(ended)}{redrawn}.",
-        f"Data: {experiment['data']}, {count(len(experiment['classes']), 'class')}, images: {split}.",
+        f"Data: {experiment['data']}, {count(len(experiment['classes']), 'class')}, images: {split}{refused}.",
     ]
 
 

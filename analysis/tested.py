@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from analysis.page import Analysis, HeatMap, Line, NotYet, Plot, Section, Table
-from analysis.wording import FIGURES, count, decimal, figure_rows, percent
+from analysis.wording import FIGURES, decimal, figure_rows, percent
+from foundation import count
 
 # Past this many curves a plot is a tangle; the worst classes are the ones to look at.
 ROC_CLASSES = 8

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from foundation import count
+
 MISSING = "–"
 
 # The figures of a test in the order they are shown: what people call each, and whether it is a share.
@@ -24,12 +26,6 @@ def percent(share: float | None) -> str:
 def decimal(value: float | None, places: int = 4) -> str:
     """Return a number with a fixed number of places; a dash stands for None."""
     return MISSING if value is None else f"{value:.{places}f}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return "1 run", "3 runs", "1,000 images"; the noun is given in the singular."""
-    plural = noun if number == 1 else noun + ("es" if noun.endswith("s") else "s")
-    return f"{number:,} {plural}"
 
 
 def interval(spread: Mapping[str, Any], *, share: bool = True) -> str:

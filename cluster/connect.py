@@ -35,6 +35,8 @@ def connect(address: str | None = None) -> Any:
     A driver that is already connected stays so, and one that runs as a job joins its own cluster (`RAY_ADDRESS`).
     Raises `RequestError` when nothing answers at `address` or it runs another version.
     """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(address)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
@@ -43,8 +45,6 @@ def connect(address: str | None = None) -> Any:
 
         if ray.is_initialized():
             return ray
-        address = address or os.environ.get("RAY_ADDRESS") or "local"
-        _check_answers(address)
         local = {"include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)

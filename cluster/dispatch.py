@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cluster.history import History, Row, TrialRecord
 from cluster.ledger import Ledger
 from cluster.storage import checkpoint_folder
+from foundation import count
 
 MAX_LOSSES = 3  # interruptions by the user do not count
 
@@ -218,7 +219,7 @@ class Dispatcher:
             self._complete(record)
 
     def _complete(self, record: TrialRecord) -> None:
-        self._end(record, "completed", stop_reason=f"all {record.work['epochs']} epochs")
+        self._end(record, "completed", stop_reason=f"all {count(record.work['epochs'], 'epoch')}")
 
     def _end(self, record: TrialRecord, status: str, stop_reason: str | None = None, error: str | None = None) -> None:
         self.write("ended", trial=record.trial, status=status, stop_reason=stop_reason, error=error)

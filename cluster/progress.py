@@ -15,6 +15,7 @@ from rich.text import Text
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
 from cluster.standing import Standing, time_left_seconds
+from foundation import count
 
 WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
@@ -182,7 +183,7 @@ def _table(title: str, *columns: str) -> Table:
 def _started(row: Row, record: TrialRecord) -> str:
     again = f" again, attempt {row['attempt']}" if row["attempt"] > 1 else ""
     knobs = [f"{knob} {_knob_text(record.config[knob])}" for knob in KNOBS_SHOWN if knob in record.config]
-    details = ", ".join([f"at most {record.work['epochs']} epochs", *knobs])
+    details = ", ".join([f"at most {count(record.work['epochs'], 'epoch')}", *knobs])
     line = f"trial {record.trial} {clean(record.architecture)}: started{again} ({details})"
     return f"{line}; {notes}" if (notes := _notes(row)) else line
 

@@ -64,15 +64,23 @@ def find_run(run: str, storage: str) -> Path:
     for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
         if (folder / LEDGER).exists():
             return folder.resolve()
-    names = [folder.name for folder in list_runs(storage)]
+    root = Path(storage).expanduser().resolve()
+    names = [folder.name for folder in list_runs(storage)] if root.is_dir() else []
     if not names:
-        raise RequestError(f"experiment {run!r} is not known: {Path(storage).resolve()} holds no experiments")
-    raise RequestError(f"{unknown_word('experiment', run, names)} (in {Path(storage).resolve()})")
+        raise RequestError(
+            f"experiment {run!r} is not known: {root} {'holds no experiments' if root.is_dir() else 'does not exist'}. "
+            "`convscout search` makes one; --storage names another folder"
+        )
+    raise RequestError(f"{unknown_word('experiment', run, names)} (in {root})")
 
 
 def list_runs(storage: str) -> list[Path]:
-    """Return the folders of all experiments in `storage`, by name; none if it does not exist."""
+    """Return the folders of all experiments in `storage`, by name; raises `RequestError` if there is no such folder."""
     root = Path(storage).expanduser()
+    if not root.is_dir():
+        raise RequestError(
+            f"--storage {storage}: {root.resolve()} is no folder. `convscout search` makes it; --storage names another"
+        )
     return sorted(ledger.parent for ledger in root.glob(f"*/{LEDGER}"))
 
 

@@ -1,6 +1,7 @@
 """Run a search, or go on with one: replay the ledger, then launch with the method's proposals and decisions."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from search.request import (
     prepare_request,
     reopen,
 )
-from search.spec import SearchSpec
+from search.spec import SearchSpec, checked_spec
 from spaces import Space
 
 MAX_DRAWS = 50  # configurations refused in a row before the space itself is refused
@@ -49,14 +50,21 @@ def search(
     command_line: str = "",
     quiet: bool = False,
     on_decoded: OnDecoded | None = None,
+    on_request: Callable[[Request], None] = lambda _: None,
 ) -> Outcome:
     """Run the search that `spec` asks for, or go on with the experiment of that name if it asked for the same.
 
-    A live table goes to standard error unless `quiet`; `on_decoded(done, total)` is told while images are decoded.
-    Raises `RequestError`, before Ray starts, with everything that is wrong in the request.
+    A live table goes to standard error unless `quiet`; `on_decoded(done, total)` is told while images are decoded,
+    and `on_request` when nothing speaks against the request. Raises `RequestError`, before the experiment is made,
+    with everything that is wrong in the request.
     """
     folder = experiment_folder(spec.storage, spec.name)
-    request = _same_request(folder, spec, on_decoded) or prepare_request(spec, on_decoded)
+    request = _same_request(folder, spec, on_decoded)
+    if request is None:  # all that can be refused is refused before the experiment exists
+        request = prepare_request(spec, on_decoded)
+        Planner(request).next_work(History())
+        open_session(spec.model_dump(), None)
+    on_request(request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with Ledger(folder) as ledger:
         if ledger.history.experiment is None:
@@ -81,7 +89,7 @@ def resume(
     """
     with Ledger(folder) as ledger:
         experiment = read_experiment(folder)
-        spec = SearchSpec(**experiment["spec"] | (overrides or {}))
+        spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
         _resumed(ledger, trials_in_all(trials, ledger.history.trials_wanted or spec.trials))
         return _run(request, ledger, quiet)
@@ -201,6 +209,8 @@ class Planner:
                     method="baseline" if baseline else self.spec.method,
                     rejected=tuple(rejected),
                 )
+            if baseline and space.architecture in self.request.sources:  # of one's own: the mistake is in the file
+                raise RequestError(f"{space.architecture}: its baseline cannot be built for this data: {why}")
             rejected.append({"architecture": space.architecture, "draw": draw, "config": config, "why": why})
         raise RequestError(
             f"{space.architecture}: {MAX_DRAWS} configurations in a row cannot be built for this data, the last one "

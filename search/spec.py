@@ -16,13 +16,17 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d
 RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean a file of that name
 
 # What may differ when an experiment goes on: where and for how long it runs, not what it is.
-OPERATIONAL = frozenset({"storage", "address", "time_budget", "max_concurrent", "trials", "name"})
+OPERATIONAL = frozenset(
+    {"storage", "address", "time_budget", "max_concurrent", "trials", "name", "cpus_per_trial", "gpus_per_trial"}
+)
 
 
 def seconds_of(text: str | float | None) -> float | None:
     """Return the seconds of a duration such as `90s`, `10m`, `1h30m` or a plain number of seconds."""
-    if text is None or isinstance(text, int | float):
+    if text is None or (isinstance(text, int | float) and not isinstance(text, bool)):
         return text
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     match = DURATION.fullmatch(text.strip().lower())
@@ -40,10 +44,12 @@ class SearchSpec(BaseModel):
     seconds, over all resumes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, str_min_length=1)
 
     data: str
-    arch: tuple[str, ...] = ()
+    arch: Annotated[
+        tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+    ] = ()
     method: MethodName = "tpe_asha"
     trials: int = Field(20, ge=1, le=1_000_000)
     epochs: int = Field(20, ge=1, le=100_000)
@@ -76,11 +82,17 @@ def make_spec(options: dict[str, Any], config_file: str | None = None) -> Search
     if isinstance(merged.get("arch"), str):
         merged["arch"] = (merged["arch"],)
     for name in ("data", "weights", "space"):
-        if merged.get(name) and merged[name] not in RESERVED and Path(str(merged[name])).exists():
-            merged[name] = str(Path(str(merged[name])).resolve())  # workers and later resumes run elsewhere
+        word = merged.get(name)
+        if isinstance(word, str) and word not in RESERVED and Path(word or "-").exists():
+            merged[name] = str(Path(word).resolve())  # workers and later resumes run elsewhere
     merged.setdefault("name", default_name(str(merged.get("data", ""))))
+    return checked_spec(merged, config_file)
+
+
+def checked_spec(fields: dict[str, Any], config_file: str | None = None) -> SearchSpec:
+    """Return the request with these fields; raises `RequestError` with a sentence for every mistake."""
     try:
-        return SearchSpec(**merged)
+        return SearchSpec(**fields)
     except ValidationError as error:
         raise RequestError(*(_explained(problem, config_file) for problem in error.errors())) from None
 
@@ -110,7 +122,13 @@ def _read_config(path: str) -> dict[str, Any]:
         raise RequestError(f"--config {path} cannot be read: {error}") from None
     if not isinstance(loaded, dict):
         raise RequestError(f"--config {path}: expected lines like `trials: 20`, found {type(loaded).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in loaded.items()}
+    named: dict[str, Any] = {}
+    for key, value in loaded.items():
+        name = str(key).replace("-", "_")
+        if name in named:
+            raise RequestError(f"--config {path}: the key {key} is there twice")
+        named[name] = value
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _explained(problem: Any, config_file: str | None) -> str:
@@ -128,5 +146,6 @@ def _explained(problem: Any, config_file: str | None) -> str:
             return f"{option.removeprefix('--')} is missing"
         case "value_error":
             return f"{option + ': ' if name else ''}{problem['ctx']['error']}"
-    message = str(problem["msg"]).replace("Input should be", "it must be")
-    return f"{option} {problem['input']!r}: {message}"
+    message = str(problem["msg"]).replace("Input should be", "it must be").replace("String should", "it should")
+    where = f"{config_file}, " if config_file else ""
+    return f"{where}{option} {problem['input']!r}: {message}"

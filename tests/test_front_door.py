@@ -4,11 +4,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import convscout
+from cluster.connect import disconnect
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_ray() -> Iterator[None]:
+    yield
+    disconnect()
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -56,7 +64,17 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
         (["show", "nothing"], "experiment 'nothing' is not known"),
         (["analyze", "nothing"], "experiment 'nothing' is not known"),
         (["resume", "nothing"], "experiment 'nothing' is not known"),
-        (["predict", "nothing", "image.png"], "nothing"),
+        (["predict", "nothing", "image.png"], "experiment 'nothing' is not known"),
+        (
+            ["predict", "nothing", "image.png", "--csv", "no/x.csv"],
+            "--csv no/x.csv: it is in a folder that does not exist",
+        ),
+        (["data", "digits", "--sheet", "no/x.png"], "--sheet no/x.png: it is in a folder that does not exist"),
+        (["runs", "--storage", "nope"], "--storage nope:"),
+        (["search", "digits", "--arch", "cnn", "--cpus-per-trial", "999"], "lower --cpus-per-trial"),
+        (["search", "digits", "--arch", "cnn", "--address", "127.0.0.1:1"], "nothing answers there"),
+        (["search", "digits", "--arch", "cnn", "--address", "nonsense"], "write HOST:PORT"),
+        (["search", "digits", "--space", ""], "--space ''"),
     ],
 )
 def test_a_wrong_request_exits_with_2_and_says_what_is_allowed(

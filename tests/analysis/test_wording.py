@@ -1,6 +1,7 @@
 import pytest
 
-from analysis.wording import count, duration, interval, joined, knob, over_runs, percent
+from analysis.wording import duration, interval, joined, knob, over_runs, percent
+from foundation import count
 
 
 def test_an_accuracy_has_its_interval_or_says_1_run() -> None:

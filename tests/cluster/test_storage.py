@@ -55,8 +55,13 @@ def test_runs_are_found_by_name_or_path_and_a_typo_gets_its_neighbour(tmp_path: 
     assert find_run("digits", str(tmp_path)) == find_run(str(tmp_path / "digits"), "elsewhere")
     with pytest.raises(RequestError, match="experiment 'digit' is not known: did you mean 'digits'"):
         find_run("digit", str(tmp_path))
-    with pytest.raises(RequestError, match="holds no experiments"):
+    with pytest.raises(RequestError, match=r"is not known: .*nothing does not exist\. `convscout search` makes one"):
         find_run("digits", str(tmp_path / "nothing"))
+    with pytest.raises(RequestError, match=r"--storage .*nothing: .* is no folder"):
+        list_runs(str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="holds no experiments"):
+        find_run("digits", str(tmp_path / "empty"))
 
 
 def test_experiment_json_must_be_there_and_of_this_format(tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def test_a_config_file_gives_options_and_the_command_line_wins(tmp_path: Path) -
     ("text", "message"),
     [
         ("data: digits\nepoch: 3\n", r"search.yaml: key 'epoch' is not known: did you mean 'epochs'\?"),
+        ("data: digits\nspace: {learning_rate: 1}\n", r"--space {'learning_rate': 1}: it must be a valid string"),
+        ("data: digits\ntime_budget: [1]\n", r"--time-budget: \[1\] is no duration"),
+        ("data: digits\ntime_budget: true\n", "--time-budget: True is no duration"),
+        ("data: digits\ntrials: true\n", "--trials True: it must be a valid integer"),
+        ("data: digits\nval-fraction: .nan\n", "--val-fraction nan: it must be a finite number"),
+        ("data: digits\ntime-budget: 1m\ntime_budget: 2m\n", "the key time_budget is there twice"),
         ("- 1\n", "expected lines like `trials: 20`, found list"),
         ("a: [", "--config .*search.yaml cannot be read"),
     ],
