@@ -56,5 +56,10 @@ def _sentence(mean: list[float], lowest_at: int, n_seeds: int) -> str:
     if lowest_at == len(mean):
         return f"{epochs}: {curve} is lowest at the last epoch: not converged, raise --epochs"
     level = mean[-1] <= mean[lowest_at - 1] * (1 + LEVEL)
-    after = "it stays level after that" if level else "after that it rises: overfitting"
+    if level:
+        after = "it stays level after that"
+    elif lowest_at == len(mean) - 1:
+        after = "the one epoch after it is worse, too little to speak of overfitting"
+    else:
+        after = "after that it rises: overfitting"
     return f"{epochs}: {curve} is lowest at epoch {lowest_at} of {len(mean)}; {after}"

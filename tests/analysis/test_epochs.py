@@ -56,3 +56,11 @@ def test_curves_that_do_not_fit_together(curves: list[list[float]]) -> None:
 def test_values_that_are_not_finite(value: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         choose_epochs([[1.0, value]])
+
+
+def test_one_worse_epoch_at_the_end_is_not_called_overfitting() -> None:
+    sentence = choose_epochs([[2.0, 1.0, 1.2]]).sentence
+    assert sentence == (
+        "2 epochs: the validation loss of 1 run is lowest at epoch 2 of 3; "
+        "the one epoch after it is worse, too little to speak of overfitting"
+    )
