@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from foundation import RequestError, unknown_word
+from search.methods import METHODS
 from trainables.builtin import BUILTIN
 
 Metric = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
-MethodName = Literal["random", "grid", "asha", "tpe", "tpe_asha"]
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean a file of that name
@@ -19,6 +19,13 @@ RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean 
 OPERATIONAL = frozenset(
     {"storage", "address", "time_budget", "max_concurrent", "trials", "name", "cpus_per_trial", "gpus_per_trial"}
 )
+
+
+def known_method(word: str) -> str:
+    """Return the name of a method as it is; ValueError if there is none of that name."""
+    if word not in METHODS:
+        raise ValueError(unknown_word("method", word, METHODS))
+    return word
 
 
 def seconds_of(text: str | float | None) -> float | None:
@@ -50,7 +57,7 @@ class SearchSpec(BaseModel):
     arch: Annotated[
         tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
     ] = ()
-    method: MethodName = "tpe_asha"
+    method: Annotated[str, AfterValidator(known_method)] = "tpe_asha"
     trials: int = Field(20, ge=1, le=1_000_000)
     epochs: int = Field(20, ge=1, le=100_000)
     patience: int | None = Field(None, ge=1)

@@ -51,7 +51,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
         (["serch"], "Did you mean 'search'?"),
         (["search", "digits", "--trails", "5"], "--trials"),
         (["search", "digits", "--trials", "many"], "Input should be a valid integer"),
-        (["search", "digits", "--method", "tpa"], "--method 'tpa' is not known: did you mean 'tpe'?"),
+        (["search", "digits", "--method", "tpa"], "method 'tpa' is not known: did you mean 'tpe'?"),
         (["search", "digits", "--arch", "alexnett"], "architecture 'alexnett' is not known: did you mean 'alexnet'?"),
         (["search", "digits", "--arch", "cnn", "--arch", "cnn"], "the architecture 'cnn' is there twice"),
         (["search", "digits", "--arch", "cnn", "--weights", "none"], "none of cnn takes pretrained weights"),

@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_design() -> None:
 def test_all_mistakes_come_at_once_each_with_its_remedy() -> None:
     found = problems(method="tpa", metric="acc", trials=0, time_budget="5x", precision="fp16")
     assert found == (
-        "--method 'tpa' is not known: did you mean 'tpe'? allowed are asha, grid, random, tpe, tpe_asha",
+        "--method: method 'tpa' is not known: did you mean 'tpe'? allowed are asha, grid, random, tpe, tpe_asha",
         "--trials 0: it must be greater than or equal to 1",
         "--time-budget: '5x' is no duration: write it like 90s, 10m or 1h30m",
         "--metric 'acc' is not known: allowed are val_accuracy, val_balanced_accuracy, val_loss, val_macro_f1",
