@@ -1,5 +1,6 @@
 import json
 import math
+import mmap
 from dataclasses import replace
 from typing import Any
 
@@ -185,9 +186,10 @@ def test_peak_memory_begins_anew_with_each_trial(training: Training) -> None:
     training.begin("cnn", config(), seed=0, epochs=1)
     if not training.peak_memory.known:
         pytest.skip("this system does not let a process reset its peak memory")
-    large = np.ones(200_000_000, np.uint8)
+    large = mmap.mmap(-1, 200_000_000)  # not from the heap, which may hold freed memory to give out again
+    np.frombuffer(large, np.uint8)[:] = 1
     with_it = training.epoch().peak_memory_mb
-    del large
+    large.close()
     without = run(training, epochs=1)[0].peak_memory_mb
     assert with_it is not None
     assert without < with_it - 150
