@@ -5,10 +5,13 @@ imports nothing but the standard library, so that `convscout --help` stays fast.
 """
 
 import difflib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,13 @@ class RequestError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class HaltError(Exception):
+    """The work cannot go on now, though what was asked is right: a full disk, a machine on which every trial fails.
+
+    The command line prints the one sentence and exits with code 1.
+    """
 
 
 class Problems:
@@ -59,6 +69,41 @@ def seed_from(*parts: object) -> int:
 def printable(text: str) -> str:
     """Return the text without the characters that control a terminal; each becomes a visible replacement."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def fault(point: str) -> None:
+    """Do here what a test asks for through the environment; nothing in ordinary use.
+
+    `CONVSCOUT_FAULT` holds `POINT:ACTION:N`, several of them separated by commas: the Nth time that `point` is
+    passed, the process kills itself (`kill`), hangs (`hang`), or meets a full disk (`full`), too little memory
+    (`memory`) or an error (`error`). Passes are counted over all processes in the folder `CONVSCOUT_FAULT_COUNTS`.
+    """
+    asked = os.environ.get("CONVSCOUT_FAULT")
+    if not asked:
+        return
+    with open(Path(os.environ["CONVSCOUT_FAULT_COUNTS"]) / point, "ab") as passes:
+        passes.write(b".")
+        passes.flush()
+        number = passes.tell()
+    for where, action, nth in (each.split(":") for each in asked.split(",")):
+        if where == point and int(nth) == number:
+            _do_fault(action, point)
+
+
+def _do_fault(action: str, point: str) -> None:
+    match action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            threading.Event().wait()
+        case "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), point)
+        case "memory":
+            raise MemoryError(f"fault at {point}")
+        case "error":
+            raise RuntimeError(f"fault at {point}")
+        case _:
+            raise ValueError(unknown_word("CONVSCOUT_FAULT", action, ("kill", "hang", "full", "memory", "error")))
 
 
 def count(number: int, noun: str) -> str:

@@ -1,20 +1,24 @@
-"""What the front door prints: tables on standard output, everything else on standard error."""
+"""What the front door prints: tables on standard output, everything else on standard error; and its exit codes."""
 
 import json
+import shlex
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from foundation import RequestError, printable
+from foundation import HaltError, RequestError, printable
 
 if TYPE_CHECKING:
     from analysis.deploy import Prediction
+    from cluster.lock import Lock
     from trainables.overview import Overview
 
 REFUSED_SHOWN = 10
@@ -26,6 +30,11 @@ errors = Console(stderr=True)
 def say(text: str, console: Console = output) -> None:
     """Print a line as it is: what comes from outside can neither format nor control the terminal."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a line for the user beside the results, on standard error."""
+    say(text, errors)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -121,13 +130,12 @@ def check_parent(option: str, path: Path) -> None:
 
 
 def finish(folder: Path, interrupted: bool) -> None:
-    """Show how a search ended and the command that comes next; an interrupted one exits with 130."""
+    """Show how a search ended and the command that comes next; KeyboardInterrupt for one that did not end."""
     from cluster.ledger import read_history
     from cluster.storage import read_experiment, run_argument
 
     run, spec = run_argument(folder), read_experiment(folder)["spec"]
     if interrupted:
-        say(f"Interrupted; nothing is lost. Go on with: convscout resume {run}", errors)
         raise KeyboardInterrupt
     show_leaderboard(folder, spec["metric"], limit=10, reasons=False)
     history = read_history(folder)
@@ -138,6 +146,56 @@ def finish(folder: Path, interrupted: bool) -> None:
             errors,
         )
     say(f"All trials: {folder / 'trials.csv'}\nNext: convscout analyze {run}")
+
+
+def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = None) -> NoReturn:
+    """Do the work in a supervised process that holds the experiment's lock, and exit as it did."""
+    from cluster.ledger import LEDGER
+    from cluster.storage import run_argument
+    from cluster.supervise import CRASHED, INTERRUPTED, supervise
+
+    code = supervise(folder, lambda lock: exit_code(lambda: work(lock), crashed=CRASHED), tell)
+    if code == INTERRUPTED:
+        begun = (folder / LEDGER).exists()
+        again = go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
+        tell(f"Interrupted; nothing is lost. Go on with: {again}")
+    sys.exit(code)
+
+
+def drive_search(folder: Path, run: Callable[..., Any], *arguments: Any, **options: Any) -> NoReturn:
+    """Search in a supervised process: `run` with these arguments, the lock, and what it tells on the way."""
+
+    def work(lock: "Lock") -> None:
+        with decoding() as on_decoded:
+            outcome = run(*arguments, lock=lock, on_decoded=on_decoded, tell=tell, **options)
+        finish(folder, outcome.interrupted)
+
+    driven(folder, work)
+
+
+def exit_code(work: Callable[[], None], crashed: int = 1) -> int:
+    """Do some work and return 0 done, 1 failed, 2 the request was wrong, 130 interrupted; say what went wrong.
+
+    `crashed` is the code of a mistake of ours, which is shown with its traceback.
+    """
+    try:
+        work()
+        return 0
+    except RequestError as error:
+        for problem in error.problems:
+            say(f"error: {problem}", errors)
+        return 2
+    except HaltError as error:
+        say(f"error: {error}", errors)
+        return 1
+    except OSError as error:
+        say(f"error: {error.filename or 'the system'}: {error.strerror or error}", errors)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return crashed
 
 
 @contextmanager
@@ -158,9 +216,6 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
 
     try:
         yield on_decoded
-    except KeyboardInterrupt:
-        say("Interrupted; what was searched so far is kept. The same command goes on.", errors)
-        raise
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -17,6 +17,8 @@ from analysis.retrain import Plan, found, train
 from analysis.select import contenders
 from cluster.history import TrialRecord
 from cluster.ledger import Ledger
+from cluster.lock import Lock
+from cluster.session import Tell, note_resumed
 from cluster.storage import checkpoint_folder, run_argument, versions
 from cluster.table import write_trials_csv
 from foundation import RequestError, write_json
@@ -30,7 +32,15 @@ FORMAT = 1
 Json = dict[str, Any]
 
 
-def analyze(folder: Path, *, seeds: int = 3, reopen_test: bool = False, quiet: bool = False) -> Json:
+def analyze(
+    folder: Path,
+    *,
+    lock: Lock | None = None,
+    seeds: int = 3,
+    reopen_test: bool = False,
+    quiet: bool = False,
+    tell: Tell = lambda _: None,
+) -> Json:
     """Run the whole protocol on an experiment and return what it wrote to `analysis.json`.
 
     `seeds` is the number of runs of each contender. Where the test images were opened before, for other models,
@@ -40,7 +50,7 @@ def analyze(folder: Path, *, seeds: int = 3, reopen_test: bool = False, quiet: b
     """
     if seeds < 1:
         raise RequestError(f"--seeds {seeds}: at least 1 is needed")
-    with Ledger(folder) as ledger:
+    with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
         finalists = contenders(ledger.history, experiment.metric)
         plan = Plan(finalists, seeds, experiment.spec["seed"])
@@ -50,6 +60,7 @@ def analyze(folder: Path, *, seeds: int = 3, reopen_test: bool = False, quiet: b
                 "seeds of what is best now): opened again, they are no longer unseen. Ask as before, or say "
                 "--reopen-test"
             )
+        note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet)
         contestants = [plan.contestant(ledger.history, contender) for contender in finalists]
         analysis: Json = {

@@ -9,10 +9,11 @@ from typing import Any
 
 from analysis.contest import Contestant
 from analysis.select import Contender
-from cluster.dispatch import Dispatcher, Proposal
+from cluster.dispatch import Dispatcher
 from cluster.history import History, TrialRecord
 from cluster.launch import launch
 from cluster.ledger import Ledger
+from cluster.proposal import Proposal
 from cluster.session import open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
@@ -128,13 +129,14 @@ def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
         raise RequestError(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
-    session = open_session(experiment["spec"], calibrated)
+    spec = experiment["spec"]
+    place = open_session(spec, calibrated)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     wanted = plan.wanted(history)
-    watching = watchers(folder, experiment, ROLES, session.slots, what="analysis", wanted=wanted, quiet=quiet)
-    dispatcher = Dispatcher(ledger, ROLES, plan.next_work, lambda *_: None, watching)
-    parameters = worker_parameters(folder, experiment, calibrated)
-    concurrent = experiment["spec"]["max_concurrent"]
-    if not launch(ImageTrainable, dispatcher, session.slot, session.slots, parameters, concurrent):
+    watching = watchers(folder, experiment, ROLES, place.slots, what="analysis", wanted=wanted, quiet=quiet)
+    in_order = place.slots == 1
+    dispatcher = Dispatcher(ledger, ROLES, plan.next_work, lambda *_: None, watching, in_order=in_order)
+    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
+    if not launch(ImageTrainable, dispatcher, place, parameters):
         raise KeyboardInterrupt

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cluster.resources import Slot
@@ -74,6 +76,21 @@ def run_on_worker(function: Callable[..., Any], slot: Slot, *arguments: Any) -> 
 
     remote = ray.remote(num_cpus=slot.cpus, num_gpus=slot.gpus, max_retries=0)(function)
     return ray.get(remote.remote(*arguments))
+
+
+def end_process(host: str, pid: int) -> None:
+    """Kill a process of the cluster; one that is gone already, or whose host is, needs no more."""
+    if host == socket.gethostname():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeManagerHostname"] == host:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(end_process).remote(host, pid)
 
 
 def disconnect() -> None:

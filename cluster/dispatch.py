@@ -3,50 +3,22 @@
 It holds the whole logic of a launch and knows no Ray. Nothing else writes rows of trials.
 """
 
-import shutil
+import bisect
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.history import History, Row, TrialRecord
 from cluster.ledger import Ledger
+from cluster.proposal import Decision, Proposal
+from cluster.retention import Retention
 from cluster.storage import checkpoint_folder
-from foundation import count
+from foundation import HaltError, count
 
-MAX_LOSSES = 3  # interruptions by the user do not count
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """One trial to run: what it is for, its configuration and seed, and what the trainable must do with them.
-
-    `method` is what proposed it (a search method, `baseline`, `analysis`). `work` holds `epochs` (how many at most)
-    and whatever else the trainable reads; `rejected` the configurations that were refused before this one, as the
-    fields of `rejected` rows.
-    """
-
-    role: str
-    architecture: str
-    config: dict[str, Any]
-    seed: int
-    work: dict[str, Any]
-    method: str
-    rejected: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a trial goes on after an epoch, and the sentence that says why; kept when `rung` or when it stops.
-
-    `status` is what a stopped trial becomes: `stopped` (a cutoff, the time budget) or `completed` (converged).
-    """
-
-    stop: bool
-    sentence: str
-    rung: bool = False
-    status: str = "stopped"
+# How many processes one opening of a trial may cost; interruptions by the user do not count.
+MOST_LOSSES = {"died": 3, "hung": 2, "out_of_memory": 2}
+STATUS_OF = {"died": "lost", "hung": "lost", "out_of_memory": "out_of_memory"}
+MOST_FAILURES = 3  # trials in a row that failed for no reason of their own: something is wrong with the machine
 
 
 class Observer(Protocol):
@@ -63,7 +35,11 @@ class Dispatcher:
     """Hands out trials of some roles, and turns what comes back into ledger rows.
 
     `next_work(history)` proposes the next new trial, or None when none is wanted now. `decide(history, record, row)`
-    judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first.
+    judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first. With
+    `in_order`, for one worker, a trial that another process must take up again comes before later ones, so that
+    the order of results is that of a run in which nothing died.
+
+    `halt` is what keeps the launch from going on: a ledger that cannot be written, or trials that all fail.
     """
 
     def __init__(
@@ -74,15 +50,25 @@ class Dispatcher:
         decide: Callable[[History, TrialRecord, Row], Decision | None],
         observers: Iterable[Observer] = (),
         budget_seconds: float | None = None,
+        *,
+        metric: str = "val_accuracy",
+        in_order: bool = False,
     ) -> None:
         self.ledger, self.history = ledger, ledger.history
         self.next_work, self.decide = next_work, decide
         self.observers = list(observers)
+        self.in_order = in_order
         self.running: dict[str, int] = {}  # Ray's trial id -> our trial
         self.attempts: dict[str, int] = {}  # Ray's trial id -> our attempt
+        self.beats: dict[str, Row] = {}  # Ray's trial id -> its worker's last row
+        self.hung: dict[str, str] = {}  # Ray's trial id -> why its worker was ended
         self.waiting = [record.trial for record in self.history.of_role(*roles) if record.live]
         self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self.interrupted = False
+        self.halt: Exception | None = None
+        self.wake: Callable[[], None] = lambda: None  # called on a halt: whoever runs the trials looks at it now
+        self._failures = 0
+        self._retention = Retention(ledger.path.parent, self.history, metric)
         for trial in list(self.waiting):
             self._settle(self.history.trials[trial])
 
@@ -98,16 +84,22 @@ class Dispatcher:
         """Whether the time budget is used up."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
+    @property
+    def stopping(self) -> bool:
+        """Whether all trials are to end now, for a reason that is not theirs."""
+        return self.interrupted or self.halt is not None
+
+    def close(self) -> None:
+        """End the launch: nothing runs any more."""
+        self._retention.sweep()
+        for observer in self.observers:
+            observer.close()
+
     def hand_out(self, key: str) -> dict[str, Any] | None:
         """Return what the worker needs for the next trial, or None when there is nothing to hand out now."""
-        if self.interrupted:
+        trial = None if self.stopping else self._next()
+        if trial is None:
             return None
-        if self.waiting:
-            trial = self.waiting.pop(0)
-        elif self.out_of_time or (proposal := self.next_work(self.history)) is None:
-            return None
-        else:
-            trial = self._propose(proposal)
         record = self.history.trials[trial]
         self.running[key], self.attempts[key] = trial, record.attempts + 1
         return {
@@ -117,66 +109,115 @@ class Dispatcher:
             "seed": record.seed,
             "config": record.config,
             "work": record.work,
-            "checkpoints": str(self._checkpoints(trial)),
+            "micro_batch_divisor": record.micro_batch_divisor,
+            "checkpoints": str(checkpoint_folder(self.ledger.path.parent, trial)),
         }
 
     def report(self, key: str, report: dict[str, Any]) -> bool:
         """Fold one report of a worker in; return whether the trial goes on."""
         trial = self.running[key]
         record = self.history.trials[trial]
-        if report["kind"] == "started":
-            fields = {name: value for name, value in report.items() if name not in ("kind", "epochs")}
-            self.write("started", trial=trial, **fields)
-            for epoch in report["epochs"]:  # what the checkpoint knew and the ledger had lost
-                self._epoch(record, report["attempt"], epoch)
-            return record.live and not self.interrupted
-        if report["kind"] == "failed":
-            self._end(record, report["status"], error=report["error"])
+        if self.halt:
             return False
-        if report["kind"] == "epoch":
-            self._epoch(record, report["attempt"], report["epoch"], report.get("failed"))
-            if record.live and (checkpoint := report.get("checkpoint")):
-                self.write("checkpoint", trial=trial, attempt=report["attempt"], **checkpoint)
-        return record.live and not self.interrupted
+        if report["kind"] == "started" and self.in_order and self.waiting and self.waiting[0] < trial:
+            bisect.insort(self.waiting, trial)  # its attempt has not begun: it comes after the one that was lost
+            return False
+        try:
+            self._fold(key, record, report)
+        except OSError as error:
+            self._halt(error)
+        return record.live and not self.stopping
 
     def finished(self, key: str) -> None:
         """Note that Ray has let go of a trial without an error."""
-        self.running.pop(key, None)
-        self.attempts.pop(key, None)
+        for known in (self.running, self.attempts, self.beats, self.hung):
+            known.pop(key, None)
 
-    def lost(self, key: str, error: str) -> None:
-        """Note that a trial's process ended without an outcome: hand it out again, unless it was the third time.
+    def lost(self, key: str, error: str, cause: str = "died") -> None:
+        """Note that a trial's process ended without an outcome: hand it out again, unless that was its last chance.
 
-        Running out of device memory is an outcome: the same configuration would run out again.
+        `cause` is one of `history.LOSSES`. A trial that ran out of memory is computed in smaller parts the next
+        time, and where that was its host's memory, with no other beside it.
         """
-        attempt, record = self.attempts.pop(key), self.history.trials[self.running.pop(key)]
-        if not record.live:
+        if key not in self.running:
             return
-        self.write("lost", trial=record.trial, attempt=attempt, error=error)
-        if "OutOfMemoryError" in error:
-            self._end(record, "out_of_memory", error=error)
-        elif record.losses >= MAX_LOSSES:
-            self._end(record, "lost", error=f"{record.losses} attempts failed, the last one with: {error}")
-        else:
-            self.waiting.append(record.trial)
+        attempt, record, hung = self.attempts[key], self.history.trials[self.running[key]], self.hung.get(key)
+        self.finished(key)
+        if not record.live or self.halt:
+            return
+        if hung:
+            error, cause = hung, "hung"
+        alone = cause == "out_of_memory" and "CUDA" not in error
+        try:
+            fields = {"error": error, "cause": cause, "charged": cause != "retired", "alone": alone}
+            self.write("lost", trial=record.trial, attempt=attempt, **fields)
+            self._again_or_end(record, error)
+        except OSError as failed:
+            self._halt(failed)
 
-    def _propose(self, proposal: Proposal) -> int:
+    def _again_or_end(self, record: TrialRecord, error: str) -> None:
+        for cause, most in MOST_LOSSES.items():
+            if (times := record.losses(cause)) >= most:
+                why = f"{count(times, 'attempt')} failed, the last one with: {error}"
+                self._end(record, STATUS_OF[cause], error=why)
+                return
+        if record.losses() >= MOST_LOSSES["died"]:
+            self._end(record, "lost", error=f"{count(record.losses(), 'attempt')} failed, the last one with: {error}")
+        else:
+            bisect.insort(self.waiting, record.trial)
+
+    def _next(self) -> int | None:
+        """Return the trial to hand out now, proposing one if none waits."""
+        trials = self.history.trials
+        if any(trials[trial].runs_alone for trial in self.running.values()):
+            return None
+        if self.waiting:
+            if trials[self.waiting[0]].runs_alone and self.running:
+                return None  # the others come to their end first
+            return self.waiting.pop(0)
+        if self.out_of_time or (proposal := self.next_work(self.history)) is None:
+            return None
+        return self._propose(proposal)
+
+    def _propose(self, proposal: Proposal) -> int | None:
         trial = self.history.next_trial()
-        for rejected in proposal.rejected:
-            self.write("rejected", trial=trial, **rejected)
-        self.write(
-            "proposed",
-            trial=trial,
-            role=proposal.role,
-            architecture=proposal.architecture,
-            config=proposal.config,
-            seed=proposal.seed,
-            work=proposal.work,
-            method=proposal.method,
-            draw=len(proposal.rejected),
-            seen=self.history.last_seq,
-        )
+        try:
+            for rejected in proposal.rejected:
+                self.write("rejected", trial=trial, **rejected)
+            self.write(
+                "proposed",
+                trial=trial,
+                role=proposal.role,
+                architecture=proposal.architecture,
+                config=proposal.config,
+                seed=proposal.seed,
+                work=proposal.work,
+                method=proposal.method,
+                draw=len(proposal.rejected),
+                seen=self.history.last_seq,
+            )
+        except OSError as error:
+            self._halt(error)
+            return None
         return trial
+
+    def _fold(self, key: str, record: TrialRecord, report: dict[str, Any]) -> None:
+        trial, attempt = record.trial, self.attempts[key]
+        match report["kind"]:
+            case "started":
+                fields = {name: value for name, value in report.items() if name not in ("kind", "epochs")}
+                self.beats[key] = self.write("started", trial=trial, **fields)
+                for epoch in report["epochs"]:  # what the checkpoint knew and the ledger had lost
+                    self._epoch(record, attempt, epoch)
+            case "failed":
+                self._end(record, report["status"], error=report["error"])
+            case "epoch":
+                self.beats[key] = self.beats.get(key, {}) | {"epoch": report["epoch"]["epoch"]}
+                self._epoch(record, attempt, report["epoch"], report.get("failed"))
+                for saved in report.get("checkpoints", ()):
+                    self.write("checkpoint", trial=trial, attempt=attempt, **saved)
+                if failed := report.get("checkpoint_failed"):
+                    raise OSError(failed["errno"], failed["strerror"], failed["path"])
 
     def _epoch(
         self, record: TrialRecord, attempt: int, epoch: dict[str, Any], failed: dict[str, str] | None = None
@@ -192,7 +233,7 @@ class Dispatcher:
         if not record.epochs:
             return
         row = record.epochs[-1]
-        stopping = [kept for kept in record.decisions if kept["decision"] == "stop"]
+        stopping = [kept for kept in record.decisions if kept["decision"] == "stop" and not record.reopened]
         if stopping:
             self._end(record, stopping[-1]["status"], stop_reason=stopping[-1]["sentence"])
         elif all(kept["epoch"] != row["epoch"] for kept in record.decisions):
@@ -206,16 +247,20 @@ class Dispatcher:
         if failed := row.get("failed"):
             self._end(record, failed["status"], error=failed["error"])
             return
-        decision = self.decide(self.history, record, row)
-        if self.out_of_time and not (decision and decision.stop) and len(record.epochs) < record.work["epochs"]:
-            decision = Decision(True, f"stopped at epoch {row['epoch']}: the time budget is used up")
+        last = len(record.epochs) >= record.work["epochs"]
+        decision = None if record.reopened else self.decide(self.history, record, row)
+        if self.out_of_time and not (decision and decision.stop) and not last:
+            sentence = f"stopped at epoch {row['epoch']}: the time budget is used up"
+            decision = Decision(True, sentence, cause="budget")
         if decision and (decision.stop or decision.rung):
             verdict = "stop" if decision.stop else "continue"
             kept = {"sentence": decision.sentence, "rung": decision.rung, "status": decision.status}
-            self.write("decision", trial=record.trial, epoch=row["epoch"], decision=verdict, **kept)
+            self.write(
+                "decision", trial=record.trial, epoch=row["epoch"], decision=verdict, cause=decision.cause, **kept
+            )
         if decision and decision.stop:
             self._end(record, decision.status, stop_reason=decision.sentence)
-        elif len(record.epochs) >= record.work["epochs"]:
+        elif last:
             self._complete(record)
 
     def _complete(self, record: TrialRecord) -> None:
@@ -223,8 +268,12 @@ class Dispatcher:
 
     def _end(self, record: TrialRecord, status: str, stop_reason: str | None = None, error: str | None = None) -> None:
         self.write("ended", trial=record.trial, status=status, stop_reason=stop_reason, error=error)
-        if not record.work.get("keep_checkpoint"):
-            shutil.rmtree(self._checkpoints(record.trial), ignore_errors=True)
+        self._retention.ended(record)
+        self._failures = self._failures + 1 if status in ("lost", "data_error") else 0
+        if self._failures >= MOST_FAILURES:
+            why = f"{count(MOST_FAILURES, 'trial')} in a row could not be trained, the last one because: {error}"
+            self._halt(HaltError(why))
 
-    def _checkpoints(self, trial: int) -> Path:
-        return checkpoint_folder(self.ledger.path.parent, trial)
+    def _halt(self, error: Exception) -> None:
+        self.halt = error
+        self.wake()

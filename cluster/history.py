@@ -15,6 +15,9 @@ Row = dict[str, Any]
 # What a higher value of a metric means: +1 better, -1 worse.
 METRICS = {"val_accuracy": 1, "val_loss": -1, "val_balanced_accuracy": 1, "val_macro_f1": 1}
 
+# Why a worker process ended without an outcome of its trial. A retired one had done nothing to the next trial.
+LOSSES = ("died", "hung", "out_of_memory", "retired")
+
 
 @dataclass
 class TrialRecord:
@@ -29,8 +32,10 @@ class TrialRecord:
     method: str
     proposed_time: float
     attempts: int = 0
-    losses: int = 0
+    reopened: int = 0
     n_params: int | None = None
+    started: list[Row] = field(default_factory=list)
+    lost: list[Row] = field(default_factory=list)
     epochs: list[Row] = field(default_factory=list)
     decisions: list[Row] = field(default_factory=list)
     checkpoint: Row | None = None
@@ -38,6 +43,7 @@ class TrialRecord:
     stop_reason: str | None = None
     error: str | None = None
     ended_time: float | None = None
+    _lost_before: int = 0
 
     @property
     def live(self) -> bool:
@@ -48,6 +54,26 @@ class TrialRecord:
     def failed(self) -> bool:
         """Whether the trial ended without having been trained as it should: diverged, out of memory, lost, ..."""
         return self.status not in (None, "completed", "stopped")
+
+    def losses(self, *causes: str) -> int:
+        """Return how many processes this opening of the trial has cost, of all causes or of some, as charged."""
+        return sum(row["charged"] and row["cause"] in (causes or LOSSES) for row in self.lost[self._lost_before :])
+
+    @property
+    def micro_batch_divisor(self) -> int:
+        """In how many parts each of its batches is computed: 2 once it has run out of memory."""
+        return 2 if any(row["cause"] == "out_of_memory" for row in self.lost) else 1
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no other trial may run beside it: its host was short of memory."""
+        return any(row["alone"] for row in self.lost)
+
+    def reopen(self) -> None:
+        """Make it a running trial again, as if it had not ended; what it was charged with before is forgiven."""
+        self.reopened += 1
+        self._lost_before = len(self.lost)
+        self.status = self.stop_reason = self.error = self.ended_time = None
 
     @property
     def rung(self) -> int:
@@ -103,6 +129,8 @@ class History:
         self.rejected: list[Row] = []
         self.chosen: Row | None = None
         self.tests_opened: list[Row] = []
+        self.interruptions: list[Row] = []
+        self.resumes: list[Row] = []
         self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
         self._fold: dict[str, Callable[[Row], None]] = {
@@ -117,12 +145,15 @@ class History:
             "checkpoint": self._checkpoint,
             "decision": self._decision,
             "ended": self._ended,
+            "reopened": lambda row: self.trials[row["trial"]].reopen(),
+            "interrupted": self.interruptions.append,
+            "resumed": self.resumes.append,
             "chosen": self._chosen,
             "test_opened": self.tests_opened.append,
         }
 
     def apply(self, row: Row) -> None:
-        """Fold one row in; rows of events that change no state (`interrupted`, `resumed`) only count time."""
+        """Fold one row in."""
         self.last_seq = row["seq"]
         self.incarnation = max(self.incarnation, row["incarnation"])
         if fold := self._fold.get(row["event"]):
@@ -171,11 +202,13 @@ class History:
     def _started(self, row: Row) -> None:
         record = self.trials[row["trial"]]
         record.attempts = row["attempt"]
+        record.started.append(row)
         record.n_params = row.get("n_params", record.n_params)
 
     def _lost(self, row: Row) -> None:
         record = self.trials[row["trial"]]
-        record.attempts, record.losses = max(record.attempts, row["attempt"]), record.losses + 1
+        record.attempts = max(record.attempts, row["attempt"])
+        record.lost.append(row)
 
     def _epoch(self, row: Row) -> None:
         if self.accepts(row["trial"], row["attempt"], row["epoch"]):

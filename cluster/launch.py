@@ -8,19 +8,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
 from cluster.resources import Slot
+from cluster.storage import run_argument
+from cluster.watchdog import Watchdog
+from foundation import HaltError
 
 
 @contextmanager
 def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the trials gently; a second one ends the process at once.
+    """Let SIGINT, SIGTERM and SIGHUP end the trials gently: `fit()` returns within some seconds.
 
-    The first writes `interrupted` and makes Tune return (it listens to SIGUSR1). Two signals within a second are
-    one: a terminal, or `ray job stop`, sends them to the whole process group.
+    Tune listens to SIGUSR1. A second signal, a second or more after the first, ends the process at once: two within
+    a second are one, since a terminal, or `ray job stop`, sends them to the whole process group.
     """
     first = 0.0
 
@@ -36,47 +40,84 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    dispatcher.wake = lambda: os.kill(os.getpid(), signal.SIGUSR1)
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in signals}
     usr1 = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         yield
     finally:
+        dispatcher.wake = lambda: None
         signal.signal(signal.SIGUSR1, usr1)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def launch(
-    trainable: type,
-    dispatcher: Dispatcher,
-    slot: Slot,
-    slots: int,
-    parameters: dict[str, Any],
-    max_concurrent: int | None = None,
-) -> bool:
+@dataclass(frozen=True)
+class Place:
+    """Where the trials of a launch run: the slot of each, how many fit side by side now, and how many at most.
+
+    An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog.
+    """
+
+    slot: Slot
+    slots: int
+    max_concurrent: int | None = None
+    epoch_timeout: float | None = None
+
+
+def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
-    `slots` is how many trials fit side by side now. `parameters` reach the trainable's `setup`, once per worker
-    process. Ray must be connected. Whatever Ray keeps goes to a scratch folder that is deleted: the ledger is the
-    only state.
+    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Whatever Ray keeps goes
+    to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
     """
+    from cluster.connect import end_process
+    from cluster.tune_hooks import killed_workers_are_losses
+
+    scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
+    try:
+        with (
+            gentle_stop(dispatcher),
+            killed_workers_are_losses(),
+            Watchdog(dispatcher, end_process, place.epoch_timeout),
+        ):
+            _tuner(trainable, dispatcher, place, parameters, scratch).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        dispatcher.close()
+    if dispatcher.halt:
+        raise _halted(dispatcher.halt, dispatcher.ledger.path.parent)
+    if dispatcher.interrupted:
+        dispatcher.write("interrupted")
+    return not dispatcher.interrupted
+
+
+def _halted(error: Exception, folder: Path) -> HaltError:
+    """Return what made a launch halt, with the command that goes on."""
+    what, until = str(error), "that is mended"
+    if isinstance(error, OSError):
+        what, until = f"{error.filename}: {error.strerror}", "it can be written again"
+    again = f"`convscout resume {run_argument(folder)}`"
+    return HaltError(f"{what}. Stopped; everything up to here is kept, and once {until}, {again} goes on")
+
+
+def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any], scratch: Path) -> Any:
     from ray import tune
 
     from cluster.tune_hooks import SchedulerHook, SearcherHook
 
     # Ray starts one worker at a time unless more trials may wait; but each that waits was proposed knowing less.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 2))
-    scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
-    resources = {"cpu": slot.cpus, "gpu": slot.gpus}
-    tuner = tune.Tuner(
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, place.slots // 2))
+    resources = {"cpu": place.slot.cpus, "gpu": place.slot.gpus}
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(trainable, **parameters), resources),
         tune_config=tune.TuneConfig(
             search_alg=SearcherHook(dispatcher),
             scheduler=SchedulerHook(dispatcher),
             num_samples=-1,
             reuse_actors=True,
-            max_concurrent_trials=max_concurrent,
+            max_concurrent_trials=place.max_concurrent,
         ),
         run_config=tune.RunConfig(
             name="trials",
@@ -86,13 +127,3 @@ def launch(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    try:
-        with gentle_stop(dispatcher):
-            tuner.fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if dispatcher.interrupted:
-            dispatcher.write("interrupted")
-        for observer in dispatcher.observers:
-            observer.close()
-    return not dispatcher.interrupted

@@ -5,20 +5,19 @@ writer) and `event`; what each event holds is in `docs/ledger.md`.
 """
 
 import errno
-import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cluster.history import History
-from foundation import RequestError
+from cluster.lock import Lock
+from foundation import RequestError, fault
 
 LEDGER = "ledger.jsonl"
-LOCK = "ledger.lock"
 SYNC_SECONDS = 1.0
 SYNC_EVENTS = frozenset({"experiment", "ended", "chosen", "test_opened", "interrupted"})
 
@@ -76,14 +75,14 @@ def read_history(folder: Path) -> History:
 class Ledger:
     """An experiment's ledger, opened for writing: appends rows and keeps the `history` they add up to.
 
-    Opening takes an exclusive lock (flock; freed by the kernel when the holder dies) and raises `RequestError`
-    naming the holder when someone else has it. A row is written at once, so it survives SIGKILL; it is synced to
-    disk at most once a second, and always at the events that nothing may contradict later.
+    It is written under the experiment's lock: the one given, which stays its owner's, or one of its own; that raises
+    `RequestError` naming the holder when someone else has it. A row is written at once, so it survives SIGKILL; it
+    is synced to disk at most once a second, and always at the events that nothing may contradict later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: Lock | None = None) -> None:
         self.path = folder / LEDGER
-        self._lock = _take_lock(folder)
+        self._own_lock = None if lock else Lock(folder)
         self.history = History()
         self._bytes = 0
         if self.path.exists():
@@ -96,7 +95,10 @@ class Ledger:
         self._synced = 0.0
 
     def append(self, event: str, **fields: Any) -> Row:
-        """Append one row, fold it into the history and return it; raises OSError when it cannot be written."""
+        """Append one row, fold it into the history and return it.
+
+        Raises OSError, naming the file, when it cannot be written or is no longer there.
+        """
         row = {
             "seq": self.history.last_seq + 1,
             "time": round(time.time(), 3),
@@ -105,57 +107,40 @@ class Ledger:
             **fields,
         }
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        if os.write(self._file, line) != len(line):
-            os.ftruncate(self._file, self._bytes)
-            raise OSError(errno.ENOSPC, "the row could not be written whole", str(self.path))
-        self._bytes += len(line)
-        now = time.monotonic()
-        if event in SYNC_EVENTS or now - self._synced >= SYNC_SECONDS:
-            os.fsync(self._file)
-            self._synced = now
+        fault("ledger.before_write")
+        try:
+            self._write(line)
+            if event in SYNC_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
+                self._sync()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        fault("ledger.after_write")
         self.history.apply(row)
         return row
 
-    def close(self) -> None:
-        """Sync what was written and give the lock back."""
+    def _write(self, line: bytes) -> None:
+        written = os.write(self._file, line)
+        if written != len(line):
+            os.ftruncate(self._file, self._bytes)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._bytes += len(line)
+
+    def _sync(self) -> None:
         os.fsync(self._file)
+        if not os.path.samestat(os.fstat(self._file), os.stat(self.path)):  # rows written into a removed file are lost
+            raise OSError(errno.ESTALE, "another file has taken its place")
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync what was written and give the lock back, unless it was handed in."""
+        with suppress(OSError):  # whoever could not write has said so
+            os.fsync(self._file)
         os.close(self._file)
-        os.close(self._lock)
+        if self._own_lock:
+            self._own_lock.release()
 
     def __enter__(self) -> "Ledger":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def holder(folder: Path) -> int | None:
-    """Return the process that holds the ledger, or None when nobody does; `RequestError` if it runs elsewhere."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        text = os.pread(descriptor, 1000, 0).decode(errors="replace")
-    finally:
-        os.close(descriptor)
-    host, pid = text.removeprefix("host ").split(", pid ", 1)
-    if host != socket.gethostname():
-        raise RequestError(f"{folder} is in use on another host ({text}): stop it there")
-    return int(pid.split(",")[0])
-
-
-def _take_lock(folder: Path) -> int:
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise RequestError(
-            f"{folder} is in use by {holder}. Wait for it, or end it with `convscout stop {folder.name}`"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}".encode(), 0)
-    return descriptor

@@ -1,24 +1,34 @@
-"""What search and analysis share before they launch: the cluster, the slot, and how many of it fit."""
+"""What search and analysis share before they launch: what has changed since, the cluster, and room for trials."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.connect import connect
 from cluster.history import Row
+from cluster.launch import Place
+from cluster.ledger import Ledger
 from cluster.resources import Slot, choose_slot, hosts_of
+from cluster.storage import versions
+
+Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Session:
-    """A connected cluster: the slot of every trial, and how many run side by side."""
+def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> None:
+    """Note in the ledger that another process goes on; tell the user which versions are no longer those of before."""
+    resumes = ledger.history.resumes
+    before, now = resumes[-1]["versions"] if resumes else experiment["versions"], versions()
+    changed = [
+        f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    ledger.append("resumed", versions=now, changed=changed)
+    if changed:
+        tell(f"Since this experiment last ran, {', '.join(changed)}: results may differ.")
 
-    slot: Slot
-    slots: int
 
-
-def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Session:
-    """Return a session on the cluster that the request names, connecting to it first.
+def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Place:
+    """Return the place of the trials on the cluster that the request names, connecting to it first.
 
     The slot is the one that was calibrated, where that still fits: one size per experiment. Raises `RequestError`
     when the cluster does not answer or can never hold a trial.
@@ -27,4 +37,5 @@ def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Session:
     slot = Slot(**calibrated["slot"]) if calibrated else None
     if slot is None or slot.how_many(hosts) < 1:
         slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])
-    return Session(slot, min(slot.how_many(hosts), spec["max_concurrent"] or 1_000_000))
+    slots = min(slot.how_many(hosts), spec["max_concurrent"] or 1_000_000)
+    return Place(slot, slots, spec["max_concurrent"], spec["epoch_timeout"])

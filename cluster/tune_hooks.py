@@ -5,12 +5,46 @@ scheduler's `on_trial_result` and the last epoch with it.
 """
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.dispatch import Dispatcher
+
+MEMORY = re.compile(r"OutOfMemory|MemoryError|OUT_OF_MEMORY|(?:low on|not enough|can't allocate) memory")
+
+
+class WorkerKilled(RayActorError):
+    """A worker that Ray itself killed, mostly for want of memory."""
+
+
+@contextmanager
+def killed_workers_are_losses() -> Iterator[None]:
+    """Let Tune take a worker that Ray's memory monitor killed for what it is: a dead worker, of one trial.
+
+    Ray 2.60 reports it as an `OutOfMemoryError`, which is neither of the two errors that Tune's actor manager knows;
+    it then ends `fit()` for all trials and names none.
+    """
+    manager = actor_manager.RayActorManager
+    original = manager._actor_task_failed
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            said = " ".join(str(exception).split())
+            exception = WorkerKilled(error_msg=f"{type(exception).__name__}: {said[:300]}")
+        original(self, tracked_actor_task, exception)
+
+    manager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        manager._actor_task_failed = original
 
 
 class SearcherHook(Searcher):
@@ -64,8 +98,10 @@ class SchedulerHook(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Pass a lost trial on, with what Ray knows of the reason."""
-        lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        self.dispatcher.lost(trial.trial_id, lines[-1] if lines else "the worker process died")
+        said = str(trial.get_error() or "")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        cause = "out_of_memory" if MEMORY.search(said) else "retired" if "WorkerRetired" in said else "died"
+        self.dispatcher.lost(trial.trial_id, lines[-1] if lines else "the worker process died", cause)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Leave the choice to Ray's controller, which starts pending trials itself.

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cluster.dispatch import Decision
 from cluster.history import METRICS, History, TrialRecord
+from cluster.proposal import Decision
 
 Row = dict[str, Any]
 REDUCTION_FACTOR = 3
@@ -83,4 +83,4 @@ def out_of_patience(record: TrialRecord, row: Row, patience: int) -> Decision | 
     if row["epoch"] - at < patience:
         return None
     sentence = f"patience: val_loss has not fallen for {patience} epochs, lowest {lowest:.4g} at epoch {at}"
-    return Decision(True, sentence, status="completed")
+    return Decision(True, sentence, status="completed", cause="patience")

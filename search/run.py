@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import run_on_worker
-from cluster.dispatch import Decision, Dispatcher, Proposal
+from cluster.dispatch import Dispatcher
 from cluster.history import History, Row, TrialRecord, ranked
 from cluster.launch import launch
 from cluster.ledger import Ledger
+from cluster.lock import Lock
+from cluster.proposal import Decision, Proposal
 from cluster.resources import Slot
-from cluster.session import open_session
+from cluster.session import Tell, note_resumed, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
 from cluster.watch import watchers
@@ -26,6 +28,7 @@ from search.request import (
     changes,
     decoded,
     decoded_before,
+    default_architectures,
     describe_experiment,
     prepare_request,
     reopen,
@@ -44,54 +47,66 @@ class Outcome:
     interrupted: bool
 
 
+def folder_of(spec: SearchSpec) -> Path:
+    """Return the folder of the experiment that `spec` asks for; `RequestError` if it can be none."""
+    return experiment_folder(spec.storage, spec.name)
+
+
 def search(
     spec: SearchSpec,
     *,
+    lock: Lock | None = None,
     command_line: str = "",
     quiet: bool = False,
     on_decoded: OnDecoded | None = None,
     on_request: Callable[[Request], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Outcome:
     """Run the search that `spec` asks for, or go on with the experiment of that name if it asked for the same.
 
     A live table goes to standard error unless `quiet`; `on_decoded(done, total)` is told while images are decoded,
-    and `on_request` when nothing speaks against the request. Raises `RequestError`, before the experiment is made,
-    with everything that is wrong in the request.
+    and `on_request` when nothing speaks against the request; `tell` is given sentences for the user. Raises
+    `RequestError`, before the experiment is made, with everything that is wrong in the request.
     """
-    folder = experiment_folder(spec.storage, spec.name)
+    folder = folder_of(spec)
     request = _same_request(folder, spec, on_decoded)
     if request is None:  # all that can be refused is refused before the experiment exists
+        if not spec.arch and (left_out := default_architectures()[1]):
+            tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
         request = prepare_request(spec, on_decoded)
         Planner(request).next_work(History())
         open_session(spec.model_dump(), None)
     on_request(request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
-    with Ledger(folder) as ledger:
+    with Ledger(folder, lock) as ledger:
         if ledger.history.experiment is None:
             write_experiment(folder, describe_experiment(request, command_line))
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
-            _resumed(ledger, max(spec.trials, ledger.history.trials_wanted or 0))
+            _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
         return _run(request, ledger, quiet)
 
 
 def resume(
     folder: Path,
     *,
+    lock: Lock | None = None,
     trials: str | None = None,
     overrides: dict[str, Any] | None = None,
     quiet: bool = False,
     on_decoded: OnDecoded | None = None,
+    tell: Tell = lambda _: None,
 ) -> Outcome:
     """Go on with an experiment; `trials` extends it: `+20` by twenty, `60` to sixty in all.
 
-    `overrides` replaces operational settings of the request (`time_budget`, `address`, `max_concurrent`).
+    `overrides` replaces operational settings of the request (`time_budget`, `address`, `max_concurrent`,
+    `checkpoint_every`, `epoch_timeout`).
     """
-    with Ledger(folder) as ledger:
+    with Ledger(folder, lock) as ledger:
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
-        _resumed(ledger, trials_in_all(trials, ledger.history.trials_wanted or spec.trials))
+        _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
         return _run(request, ledger, quiet)
 
 
@@ -121,29 +136,50 @@ def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) 
     return reopen(spec, experiment, decoded(spec, on_decoded))
 
 
-def _resumed(ledger: Ledger, trials: int) -> None:
-    ledger.append("resumed")
+def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell) -> None:
+    note_resumed(ledger, experiment, tell)
     if trials != ledger.history.trials_wanted:
         ledger.append("extended", trials=trials)
 
 
 def _run(request: Request, ledger: Ledger, quiet: bool) -> Outcome:
-    spec, folder = request.spec, ledger.path.parent
     planner = Planner(request)
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
-        return Outcome(folder, interrupted=False)  # nothing is left to do: Ray need not start
-    session = open_session(spec.model_dump(), ledger.history.calibrated)
-    calibrated = _calibrated(ledger, spec, session.slot)
+        return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
+    budget = request.spec.time_budget
+    left = None if budget is None else budget - ledger.history.seconds["search"]
+    return train(request, ledger, planner.next_work, planner.decide, left, quiet)
+
+
+def train(
+    request: Request,
+    ledger: Ledger,
+    next_work: Callable[[History], Proposal | None],
+    decide: Callable[[History, TrialRecord, Row], Decision | None],
+    budget_seconds: float | None,
+    quiet: bool,
+) -> Outcome:
+    """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
+    spec, folder = request.spec, ledger.path.parent
+    place = open_session(spec.model_dump(), ledger.history.calibrated)
+    calibrated = _calibrated(ledger, spec, place.slot)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
-    budget = None if spec.time_budget is None else spec.time_budget - ledger.history.seconds["search"]
     experiment = read_experiment(folder)
-    watching = watchers(
-        folder, experiment, ("search",), session.slots, what="search", budget_seconds=budget, quiet=quiet
+    options: dict[str, Any] = {"budget_seconds": budget_seconds, "quiet": quiet}
+    watching = watchers(folder, experiment, ("search",), place.slots, what="search", **options)
+    dispatcher = Dispatcher(
+        ledger,
+        ("search",),
+        next_work,
+        decide,
+        watching,
+        budget_seconds,
+        metric=spec.metric,
+        in_order=place.slots == 1,
     )
-    dispatcher = Dispatcher(ledger, ("search",), planner.next_work, planner.decide, watching, budget)
-    parameters = worker_parameters(folder, experiment, calibrated)
-    done = launch(ImageTrainable, dispatcher, session.slot, session.slots, parameters, spec.max_concurrent)
+    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every)
+    done = launch(ImageTrainable, dispatcher, place, parameters)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
     return Outcome(folder, interrupted=not done)
 

@@ -18,6 +18,7 @@ RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean 
 # What may differ when an experiment goes on: where and for how long it runs, not what it is.
 OPERATIONAL = frozenset(
     {"storage", "address", "time_budget", "max_concurrent", "trials", "name", "cpus_per_trial", "gpus_per_trial"}
+    | {"checkpoint_every", "epoch_timeout"}
 )
 
 
@@ -48,7 +49,8 @@ class SearchSpec(BaseModel):
 
     `trials` counts all trials together, dealt out evenly over the architectures; `epochs` is the most that one
     trial runs; `patience` ends a trial whose validation loss has not fallen for so many epochs; `time_budget` is in
-    seconds, over all resumes.
+    seconds, over all resumes. A trial's state is kept every `checkpoint_every` seconds, and at least after each epoch
+    that takes longer; one whose epoch takes longer than `epoch_timeout` seconds has hung.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, str_min_length=1)
@@ -77,6 +79,9 @@ class SearchSpec(BaseModel):
     max_concurrent: int | None = Field(None, ge=1)
     address: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    duplicates: Literal["leave_out", "keep"] = "leave_out"
+    checkpoint_every: Annotated[float, BeforeValidator(seconds_of)] = Field(30.0, ge=0)
+    epoch_timeout: Annotated[float | None, BeforeValidator(seconds_of)] = Field(None, gt=0)
 
 
 def make_spec(options: dict[str, Any], config_file: str | None = None) -> SearchSpec:

@@ -78,16 +78,18 @@ class Batches:
         return images.to(torch.float32).contiguous(memory_format=self.memory_format), labels
 
 
-def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int) -> Iterator[list[Tensor]]:
+def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int, divisor: int = 1) -> Iterator[list[Tensor]]:
     """Yield, for each optimizer step, the index slices of its micro-batches.
 
-    The last step takes what is left; a single image left over is dropped, since batch norm cannot use it.
+    The last step takes what is left; a single image left over is dropped, since batch norm cannot use it. Each slice
+    is cut into `divisor` parts, which leaves the images of a step as they are; not into single images.
     """
     slices = torch.split(order, batch_size)
     if len(slices) > 1 and len(slices[-1]) == 1 < batch_size:
         slices = slices[:-1]
     for start in range(0, len(slices), accumulation_steps):
-        yield list(slices[start : start + accumulation_steps])
+        step = slices[start : start + accumulation_steps]
+        yield [part for each in step for part in (each.chunk(divisor) if len(each) >= 2 * divisor else (each,))]
 
 
 def augment(images: Tensor, recipe: Recipe, mean: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import nn
 
-from trainables.device import best_device
+from trainables.device import best_device, name_of
 from trainables.training import Settings
 
 GAIN_NEEDED = 1.2  # bf16 must be this much faster to be worth its coarser numbers
@@ -30,9 +30,8 @@ def calibrate(precision: str, threads: int, gpus: float) -> tuple[Settings, str]
     chosen = precisions[0]
     if precision == "auto" and best["bf16"] * GAIN_NEEDED <= best["fp32"]:
         chosen = "bf16"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     channels_last = seconds[chosen, True] <= seconds[chosen, False]
-    return Settings(device.type, chosen, channels_last, threads), name
+    return Settings(device.type, chosen, channels_last, threads), name_of(device)
 
 
 def _step_seconds(device: torch.device, precision: str, channels_last: bool) -> float:

@@ -1,5 +1,7 @@
 """The device that trains: which one, the memory it has and has used, how many images it evaluates at once."""
 
+import platform
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -8,6 +10,8 @@ EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 64 x 64,
 EVALUATION_IMAGES = 512
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+# What torch says in a plain RuntimeError: its CPU allocator, and CUDA's libraries.
+_OF_THE_DEVICE = ("not enough memory", "can't allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN", "MPS backend")
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
@@ -33,6 +37,27 @@ def evaluation_batch(height: int, width: int, input_size: int | None) -> int:
     """Return how many images of so many pixels are evaluated at once by a model that resizes them to `input_size`."""
     pixels = max(height * width, (input_size or 0) ** 2)
     return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
+
+
+def name_of(device: torch.device) -> str:
+    """Return what a device is called: the GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Whether an error is the device's or the host's and not the model's: memory, or a GPU in an unknown state.
+
+    After one of these nothing that the process holds can be relied on.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _OF_THE_DEVICE)
 
 
 class PeakMemory:

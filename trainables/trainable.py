@@ -1,33 +1,58 @@
 """The glue between Ray Tune and `Training`: reports go up as JSON text, everything else is handed in."""
 
+import faulthandler
 import json
 import os
 import socket
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Trainable
 
-from foundation import RequestError
+from foundation import RequestError, fault
+
+RETIRE_AFTER = 3  # bad outcomes in a row: the next trial gets a process that nothing can have broken
+BEGIN_SECONDS = 900.0  # building a model takes seconds; a process that takes this long has hung, and ends itself
 
 
-def worker_parameters(folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any]) -> dict[str, Any]:
+class WorkerRetired(Exception):
+    """This worker does not take another trial; the one it was given has not begun."""
+
+
+def worker_parameters(
+    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float
+) -> dict[str, Any]:
     """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row."""
     return {
         "folder": str(folder),
         "cache_folder": experiment["data"]["cache"],
         "sources": experiment["sources"],
         "settings": calibrated["settings"],
-        "checkpoint_seconds": 30.0,
+        "checkpoint_seconds": checkpoint_seconds,
     }
+
+
+@contextmanager
+def _ends_if_it_hangs(seconds: float) -> Iterator[None]:
+    """End this process, with a traceback in its log, if what is inside takes longer; even where it holds the GIL."""
+    assert sys.__stderr__ is not None
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class ImageTrainable(Trainable):
     """Runs one trial after another in one worker process; the first report of each says that it has started.
 
     It never sets `done`: the dispatcher decides. `reset_config` only stores what it got, since Ray takes a failing
-    reset as an error of the trial; the model is built in the first `step`.
+    reset as an error of the trial; the model is built in the first `step`. What a model does wrong is an outcome, and
+    is reported; what memory or the device does wrong is raised, so that this process ends and its memory with it.
     """
 
     def setup(
@@ -40,10 +65,14 @@ class ImageTrainable(Trainable):
         checkpoint_seconds: float = 30.0,
     ) -> None:
         """Keep what is the same for all trials; called once per process."""
+        from trainables.checkpoint import Writer
+
         self.folder, self.cache_folder = Path(folder), Path(cache_folder)
         self.sources, self.settings = sources or {}, settings or {}
         self.checkpoint_seconds = checkpoint_seconds
         self.training: Any = None
+        self.writer = Writer()
+        self.bad_outcomes = 0
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -52,23 +81,43 @@ class ImageTrainable(Trainable):
         self.begun = False
         return True
 
+    def cleanup(self) -> None:
+        """End with nothing half written."""
+        self.writer.drop()
+
     def step(self) -> dict[str, Any]:
         """Begin the trial, or train one epoch of it, and report."""
-        report = self._epoch() if self.begun else self._begin()
+        from trainables.device import is_device_error
+
+        if self.bad_outcomes >= RETIRE_AFTER:
+            raise WorkerRetired(f"{RETIRE_AFTER} bad outcomes in a row")
+        try:
+            if self.begun:
+                report = self._epoch()
+            else:
+                with _ends_if_it_hangs(BEGIN_SECONDS):
+                    report = self._begin()
+        except (OSError, RequestError) as error:
+            report = {"kind": "failed", "status": "data_error", "error": str(error)}
+        except Exception as error:
+            if is_device_error(error):
+                raise
+            report = {"kind": "failed", "status": "infeasible", "error": f"{type(error).__name__}: {error}"}
+        self.bad_outcomes = self.bad_outcomes + 1 if "failed" in (report["kind"], *report) else 0
         return {"report": json.dumps(report)}
 
     def _begin(self) -> dict[str, Any]:
         from trainables import checkpoint
         from trainables.batches import Dataset
         from trainables.cache import open_cache
+        from trainables.device import name_of
         from trainables.training import Settings, Training
 
+        self.writer.drop()
+        fault("trial.begin")
         given, work = self.handed_out, self.handed_out["work"]
-        try:
-            if self.training is None:
-                self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), Settings(**self.settings))
-        except (OSError, RequestError) as error:
-            return {"kind": "failed", "status": "data_error", "error": str(error)}
+        if self.training is None:
+            self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), Settings(**self.settings))
         self.checkpoints = Path(given["checkpoints"])
         kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(
@@ -80,17 +129,21 @@ class ImageTrainable(Trainable):
             train_on_val=work.get("train_on_val", False),
             learning_rates=work.get("learning_rates"),
             pretrained=kept.state is None,
+            micro_batch_divisor=given["micro_batch_divisor"],
         )
         self.epochs: list[dict[str, Any]] = []
         if kept.state is not None:
             self.training.restore(kept.state["training"])
             self.epochs = json.loads(kept.state["epochs"])
-        self.begun, self.checkpointed = True, time.monotonic()
+        self.writer.begin(self.checkpoints, given["attempt"], self._identity())
+        self.begun, self.snapshot_time, self.write_seconds = True, time.monotonic(), 0.0
         return {
             "kind": "started",
             "attempt": given["attempt"],
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "device": name_of(self.training.device),
+            "micro_batch_divisor": given["micro_batch_divisor"],
             "start_from": kept.path and kept.path.name,
             "damaged": list(kept.damaged),
             "n_params": self.training.n_params,
@@ -105,22 +158,33 @@ class ImageTrainable(Trainable):
             losses = f"train_loss {result.train_loss:g}, val_loss {result.val_loss}"
             return report | {"failed": {"status": "diverged", "error": f"epoch {result.epoch}: {losses}"}}
         self.epochs.append(report["epoch"])
-        if saved := self._checkpoint(result.epoch):
-            report["checkpoint"] = saved
+        try:
+            report["checkpoints"] = self._checkpoint(result.epoch, result.seconds)
+        except OSError as error:
+            path = error.filename or self.checkpoints
+            report["checkpoint_failed"] = {"errno": error.errno, "strerror": error.strerror, "path": str(path)}
+        fault("trial.before_report")
         return report
 
-    def _checkpoint(self, epoch: int) -> dict[str, Any] | None:
-        """Save if it is time to, or if this is the last epoch of a trial whose weights are wanted."""
-        from trainables import checkpoint
+    def _checkpoint(self, epoch: int, seconds: float) -> list[dict[str, Any]]:
+        """Keep the state if the next epoch may end too late for that, and return what has been written meanwhile.
 
+        Counting the epoch to come and the time to write bounds what a kill repeats: an epoch or
+        `checkpoint_seconds`, whichever is longer. The last state of a trial whose weights are wanted is waited for.
+        """
         work = self.handed_out["work"]
         wanted = work.get("keep_checkpoint") and epoch == work["epochs"]
-        if not wanted and time.monotonic() - self.checkpointed < self.checkpoint_seconds:
-            return None
-        state = {"training": self.training.state(), "epochs": json.dumps(self.epochs)}
-        saved = checkpoint.save(self.checkpoints, self.handed_out["attempt"], epoch, state, self._identity())
-        self.checkpointed = time.monotonic()
-        return {"epoch": epoch, "path": str(saved.path.relative_to(self.folder)), "sha256": saved.sha256}
+        next_end = time.monotonic() - self.snapshot_time + seconds + self.write_seconds
+        if wanted or (epoch < work["epochs"] and next_end > self.checkpoint_seconds):
+            state = {"training": self.training.state(), "epochs": json.dumps(self.epochs)}
+            self.writer.submit(epoch, state)
+            self.snapshot_time = time.monotonic()
+        written = self.writer.finish() if wanted else self.writer.collect()
+        self.write_seconds = max([self.write_seconds, *(saved.seconds for saved in written)])
+        return [
+            {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.folder)), "sha256": saved.sha256}
+            for saved in written
+        ]
 
     def _identity(self) -> str:
         """Return, as text, all that a kept state must agree with before this trial may go on from it."""

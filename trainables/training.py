@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from foundation import seed_from
+from foundation import fault, seed_from
 from trainables.batches import Batches, Dataset, augment, micro_batches
 from trainables.device import PeakMemory, best_device, evaluation_batch
 from trainables.models import Classifier, build_classifier, count_parameters
@@ -101,12 +101,15 @@ class Training:
         train_on_val: bool = False,
         learning_rates: list[float] | None = None,
         pretrained: bool = True,
+        micro_batch_divisor: int = 1,
     ) -> None:
         """Build the model and everything around it, as in a fresh process.
 
         `source` is the text of a user's architecture. `train_on_val` trains on train and validation images
         together, and validates on none. `learning_rates`, one per epoch of an earlier run, are replayed where the
         schedule depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
+        `micro_batch_divisor` computes every batch in so many parts, with the same images in an optimizer step: less
+        memory, and the same result but for batch norm.
         """
         self.recipe, knobs = split(config)
         torch.manual_seed(seed)
@@ -125,6 +128,7 @@ class Training:
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.train_on_val = train_on_val
+        self.micro_batch_divisor = micro_batch_divisor
         train = np.concatenate([self.dataset.train, self.dataset.val]) if train_on_val else self.dataset.train
         self.train_indices = torch.from_numpy(train)
         self.class_weights = self._class_weights(train)
@@ -144,7 +148,8 @@ class Training:
         order_generator = torch.Generator().manual_seed(int(seed_from(self.generator.initial_seed(), self.epochs_done)))
         order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
-        steps = list(micro_batches(order, self.recipe.batch_size, self.recipe.accumulation_steps))
+        recipe, divisor = self.recipe, self.micro_batch_divisor
+        steps = list(micro_batches(order, recipe.batch_size, recipe.accumulation_steps, divisor))
         totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
         for number, parts in enumerate(steps):
             learning_rate = self.curve.at(self.epochs_done, number / len(steps))
@@ -152,6 +157,7 @@ class Training:
         images = sum(len(part) for parts in steps for part in parts)
         train_loss, train_accuracy = (totals / images).tolist()
         train_seconds = time.perf_counter() - start
+        fault("training.before_validation")
         validation = self._validate()
         if validation["val_loss"] is not None:
             self.curve.observe(validation["val_loss"])

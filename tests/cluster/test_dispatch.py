@@ -1,14 +1,18 @@
 """The dispatcher alone, without Ray: what comes back from workers becomes rows, decisions and attempts."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.dispatch import MAX_LOSSES, Decision, Dispatcher, Proposal
+from cluster.dispatch import MOST_FAILURES, MOST_LOSSES, Dispatcher
 from cluster.history import History, TrialRecord
 from cluster.ledger import Ledger, read_rows
+from cluster.proposal import Decision, Proposal
+from foundation import HaltError
 
 Decide = Callable[[History, TrialRecord, dict[str, Any]], Decision | None]
 
@@ -105,7 +109,7 @@ def test_epochs_that_only_the_checkpoint_knew_are_entered(ledger: Ledger) -> Non
 
 def test_attempts_are_counted_even_if_the_process_never_spoke_and_end_as_lost(ledger: Ledger) -> None:
     run = dispatcher(ledger)
-    for attempt in range(1, MAX_LOSSES + 1):
+    for attempt in range(1, MOST_LOSSES["died"] + 1):
         given = run.hand_out(f"key{attempt}")
         assert given is not None
         assert given["attempt"] == attempt
@@ -173,13 +177,116 @@ def test_a_crash_after_a_diverged_epoch_leaves_it_diverged(tmp_path: Path) -> No
         assert (again.history.trials[0].status, again.history.trials[0].error) == ("diverged", "epoch 1: nan")
 
 
-def test_running_out_of_device_memory_is_an_outcome_and_is_not_tried_again(ledger: Ledger) -> None:
+def test_out_of_memory_is_tried_once_more_in_halves_and_then_an_outcome(ledger: Ledger) -> None:
     run = dispatcher(ledger)
+    assert run.hand_out("a")["micro_batch_divisor"] == 1  # type: ignore[index]
+    run.report("a", started())
+    run.lost("a", "torch.OutOfMemoryError: CUDA out of memory", "out_of_memory")
+    assert run.hand_out("b")["micro_batch_divisor"] == 2  # type: ignore[index]
+    run.lost("b", "torch.OutOfMemoryError: CUDA out of memory", "out_of_memory")
+    record = ledger.history.trials[0]
+    assert record.status == "out_of_memory"
+    assert record.error == "2 attempts failed, the last one with: torch.OutOfMemoryError: CUDA out of memory"
+    assert run.hand_out("c") is None
+
+
+def test_a_trial_that_its_host_had_no_memory_for_runs_alone(ledger: Ledger) -> None:
+    run = dispatcher(ledger, count=3)
+    run.hand_out("a")
+    run.hand_out("b")
+    run.lost("a", "killed: low on memory", "out_of_memory")
+    assert run.hand_out("c") is None  # trial 1 comes to its end first
+    run.report("b", started())
+    run.report("b", reported(1))
+    assert not run.report("b", reported(2))
+    run.finished("b")
+    assert run.hand_out("c")["trial"] == 0  # type: ignore[index]
+    assert run.hand_out("d") is None
+    assert [row["alone"] for row in read_rows(ledger.path) if row["event"] == "lost"] == [True]
+
+
+def test_a_hung_worker_is_retried_once(ledger: Ledger) -> None:
+    run = dispatcher(ledger)
+    for key in ("a", "b"):
+        assert run.hand_out(key)
+        run.hung[key] = "epoch 1 hung: no end after 130 s, 120 are allowed"
+        run.lost(key, "the actor died")
+    record = ledger.history.trials[0]
+    assert record.status == "lost"
+    assert record.error == "2 attempts failed, the last one with: epoch 1 hung: no end after 130 s, 120 are allowed"
+    assert [row["cause"] for row in record.lost] == ["hung", "hung"]
+
+
+def test_a_retired_worker_costs_its_next_trial_nothing(ledger: Ledger) -> None:
+    run = dispatcher(ledger)
+    for attempt in range(1, 7):
+        assert run.hand_out(f"key{attempt}")
+        run.lost(f"key{attempt}", "3 bad outcomes in a row", "retired")
+    assert ledger.history.trials[0].live
+    assert ledger.history.trials[0].losses() == 0
+
+
+def test_trials_that_all_fail_halt_the_search_and_wait_for_a_better_machine(ledger: Ledger) -> None:
+    run, woken = dispatcher(ledger, count=9), []
+    run.wake = lambda: woken.append(True)
+    for number in range(MOST_FAILURES):
+        key = str(number)
+        assert run.hand_out(key)
+        run.report(key, {"kind": "failed", "status": "data_error", "error": "the cache is gone"})
+        run.finished(key)
+    assert isinstance(run.halt, HaltError)
+    assert "3 trials in a row could not be trained, the last one because: the cache is gone" in str(run.halt)
+    assert run.hand_out("more") is None
+    assert woken == [True]
+
+
+def test_a_ledger_that_cannot_be_written_halts_the_search(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = dispatcher(ledger, count=2)
     run.hand_out("a")
     run.report("a", started())
-    run.lost("a", "torch.OutOfMemoryError: CUDA out of memory")
-    assert ledger.history.trials[0].status == "out_of_memory"
-    assert run.hand_out("b") is None
+    seen = ledger.path.read_bytes()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.ledger.os.write", full)
+        assert not run.report("a", reported(1))
+        assert run.hand_out("b") is None
+    assert isinstance(run.halt, OSError)
+    assert (run.halt.errno, run.halt.filename) == (errno.ENOSPC, str(ledger.path))
+    assert ledger.path.read_bytes() == seen
+    assert ledger.history.trials[0].epochs == []
+
+
+def test_with_one_worker_a_lost_trial_comes_before_the_next(ledger: Ledger) -> None:
+    run = dispatcher(ledger, count=3, in_order=True)
+    run.hand_out("a")
+    run.report("a", started())
+    run.hand_out("b")  # Ray has trial 1 ready while trial 0 runs
+    run.lost("a", "the actor died")
+    assert not run.report("b", started())  # it gives way
+    run.finished("b")
+    assert [run.hand_out(key)["trial"] for key in "cde"] == [0, 1, 2]  # type: ignore[index]
+    assert events(ledger).count("started") == 1
+
+
+def test_a_rescued_trial_runs_to_its_end_whatever_the_rungs_say(ledger: Ledger) -> None:
+    stop: Decide = lambda *_: Decision(True, "too slow", rung=True)  # noqa: E731
+    run = dispatcher(ledger, decide=stop)
+    run.hand_out("a")
+    run.report("a", started())
+    run.report("a", reported(1))
+    assert ledger.history.trials[0].status == "stopped"
+    ledger.append("reopened", trial=0, why="rescue")
+    again = dispatcher(ledger, decide=stop)
+    assert again.hand_out("b")["attempt"] == 2  # type: ignore[index]
+    again.report("b", started(attempt=2))
+    assert again.report("b", reported(1, attempt=2))  # known already
+    assert not again.report("b", reported(2, attempt=2))
+    record = ledger.history.trials[0]
+    assert (record.status, record.rung, len(record.epochs), record.reopened) == ("completed", 2, 2, 1)
+    assert events(ledger).count("ended") == 2
 
 
 def test_an_interrupted_run_hands_out_its_unfinished_trials_first(ledger: Ledger) -> None:

@@ -1,0 +1,173 @@
+"""The small parent: it holds an experiment's lock, runs the driver as its child, and starts it again when it dies.
+
+It imports neither Ray nor torch, so that what kills the driver finds little to kill here. The child inherits the
+lock and dies with its parent, so an experiment never has two writers, and never an unwatched one.
+"""
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from cluster.ledger import LEDGER, read_rows
+from cluster.lock import Lock
+from foundation import RequestError, count
+
+DONE, FAILED, REFUSED, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
+MAX_RESTARTS = 10  # in a row: a driver that lasted SOUND_SECONDS begins the count anew
+MAX_FRUITLESS = 2
+SOUND_SECONDS = 600.0
+LONGEST_PAUSE_SECONDS = 60.0
+GENTLE_SECONDS = 20  # how long a driver that was asked to stop may take before it is killed
+SAME_SIGNAL_SECONDS = 1.0  # a terminal signals the whole process group, and `ray job stop` every process
+PROGRESS = frozenset({"calibrated", "epoch", "ended", "chosen", "test_opened"})
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+
+
+def supervise(folder: Path, drive: Callable[[Lock], int], say: Callable[[str], None]) -> int:
+    """Run `drive` in a child process until it comes to an end of its own, and return its exit code.
+
+    A driver that was killed or crashed is started again, after a pause that doubles each time; not when it was asked
+    to stop, when two drivers in a row added nothing to the ledger, or for the tenth time in a row. A signal is passed
+    on to the driver; a second one, a second or more later, kills it, and so does taking too long to stop.
+    Raises `RequestError` when another process holds the experiment.
+    """
+    lock = Lock(folder)
+    try:
+        return _Parent(folder, lock, drive, say).run()
+    finally:
+        lock.release()
+
+
+class _Parent:
+    def __init__(self, folder: Path, lock: Lock, drive: Callable[[Lock], int], say: Callable[[str], None]) -> None:
+        self.folder, self.lock, self.drive, self.say = folder, lock, drive, say
+        self.child: int | None = None
+        self.asked_to_stop: float | None = None  # when, on the monotonic clock
+
+    def run(self) -> int:
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        alarm = signal.signal(signal.SIGALRM, self._kill)
+        try:
+            return self._until_it_ends()
+        finally:
+            signal.alarm(0)
+            for number, handler in {**before, signal.SIGALRM: alarm}.items():
+                signal.signal(number, handler)
+
+    def _until_it_ends(self) -> int:
+        restarts = fruitless = 0
+        while True:
+            known, began = self._progress(), time.monotonic()
+            code = self._run_child()
+            if self.asked_to_stop is not None:
+                return code if code >= 0 and code != CRASHED else INTERRUPTED
+            if code in (DONE, FAILED, REFUSED, INTERRUPTED):
+                return code
+            _show_cursor()
+            how = f"was killed ({signal.Signals(-code).name})" if code < 0 else "crashed"
+            if time.monotonic() - began > SOUND_SECONDS:
+                restarts = 0
+            restarts, fruitless = restarts + 1, 0 if self._progress() > known else fruitless + 1
+            if fruitless >= MAX_FRUITLESS or restarts > MAX_RESTARTS:
+                why = "without getting any further" if fruitless else f"after {count(MAX_RESTARTS, 'restart')}"
+                self.say(f"The driver {how} again {why}: given up. What was learned is kept.")
+                return FAILED
+            pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (restarts - 1))
+            self.say(f"The driver {how}; it starts again in {pause:g} s, from the ledger.")
+            if self._interrupted_within(pause):
+                return INTERRUPTED
+
+    def _run_child(self) -> int:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.child = os.fork()
+        if self.child == 0:
+            self._be_the_driver(parent)
+        if self.asked_to_stop is not None:  # the signal came between the fork and here
+            os.kill(self.child, signal.SIGINT)
+        _, status = os.waitpid(self.child, 0)
+        self.child = None
+        return os.waitstatus_to_exitcode(status)
+
+    def _be_the_driver(self, parent: int) -> NoReturn:
+        code = CRASHED
+        try:
+            _die_with(parent)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            interrupt_once()
+            code = self.drive(self.lock)
+            atexit._run_exitfuncs()
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked_to_stop is None:
+            self.asked_to_stop = now
+            signal.alarm(GENTLE_SECONDS)
+            if self.child:
+                os.kill(self.child, number)
+        elif now - self.asked_to_stop >= SAME_SIGNAL_SECONDS:
+            self._kill()
+
+    def _kill(self, *_: object) -> None:
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)
+            _show_cursor()
+
+    def _interrupted_within(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.asked_to_stop is None and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))  # a signal's handler does not end a sleep
+        return self.asked_to_stop is not None
+
+    def _progress(self) -> int:
+        """Return how much the ledger says has been done; 0 where it cannot be read."""
+        try:
+            return sum(row["event"] in PROGRESS for row in read_rows(self.folder / LEDGER))
+        except (OSError, RequestError):
+            return 0
+
+
+def interrupt_once() -> None:
+    """Make the first signal that asks this process to stop raise KeyboardInterrupt, and ignore its echoes."""
+    last = -SAME_SIGNAL_SECONDS
+
+    def on_signal(*_: object) -> None:
+        nonlocal last
+        now = time.monotonic()
+        echo, last = now - last < SAME_SIGNAL_SECONDS, now
+        if not echo:
+            raise KeyboardInterrupt
+
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent dies (Linux); elsewhere the lock is held until it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os._exit(CRASHED)
+
+
+def _show_cursor() -> None:
+    """Bring back the cursor that a live table had hidden; its process can no longer."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")
+        sys.stderr.flush()

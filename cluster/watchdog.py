@@ -1,0 +1,78 @@
+"""Ends workers that hang: an epoch that takes far longer than the trial's own before it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from cluster.dispatch import Dispatcher
+from cluster.history import History, Row, TrialRecord
+
+# An epoch may take ten times the trial's longest so far, or two minutes: a busy machine or a slow disk is no hang.
+TIMES_LONGEST, LEAST_SECONDS = 10.0, 120.0
+# A first epoch is measured against any trial's: other models may be much slower.
+TIMES_ANY, FIRST_LEAST_SECONDS = 30.0, 900.0
+TICK_SECONDS = 1.0
+
+
+def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float | None) -> float | None:
+    """Return how long the trial's next epoch may take; None where nothing is known to measure it against."""
+    if epoch_timeout is not None:
+        return epoch_timeout
+    if own := [row["seconds"] for row in record.epochs]:
+        return max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
+    others = [row["seconds"] for other in list(history.trials.values()) for row in other.epochs[:1]]
+    return max(FIRST_LEAST_SECONDS, TIMES_ANY * float(max(others))) if others else None
+
+
+class Watchdog:
+    """Watches the workers of a dispatcher from a thread of its own while it is entered.
+
+    `end(host, pid)` kills a worker; that its trial has hung is noted in `dispatcher.hung` before. Time is counted in
+    ticks of a monotonic clock, none longer than two: while the machine slept, no trial was late.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, end: Callable[[str, int], None], epoch_timeout: float | None = None
+    ) -> None:
+        self.dispatcher, self.end, self.epoch_timeout = dispatcher, end, epoch_timeout
+        self.clock = 0.0
+        self._since: dict[str, tuple[Row, float]] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def tick(self, seconds: float) -> None:
+        """Let so much time pass, and end the workers whose epoch takes too long."""
+        self.clock += min(seconds, 2 * TICK_SECONDS)
+        beats = dict(self.dispatcher.beats)
+        known = self._since
+        self._since = {
+            key: known[key] if key in known and known[key][0] is beat else (beat, self.clock)
+            for key, beat in beats.items()
+        }
+        for key, (beat, since) in self._since.items():
+            trial = self.dispatcher.running.get(key)
+            if trial is None or key in self.dispatcher.hung:
+                continue
+            record, waited = self.dispatcher.history.trials[trial], self.clock - since
+            allowed = allowed_seconds(self.dispatcher.history, record, self.epoch_timeout)
+            if allowed is not None and waited > allowed:
+                epoch = len(record.epochs) + 1
+                self.dispatcher.hung[key] = (
+                    f"epoch {epoch} hung: no end after {waited:.0f} s, {allowed:.0f} are allowed"
+                )
+                self.end(beat["host"], beat["pid"])
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(TICK_SECONDS):
+            now = time.monotonic()
+            self.tick(now - before)
+            before = now
