@@ -1,0 +1,84 @@
+"""The watchdog, with its clock turned by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.dispatch import Dispatcher
+from cluster.ledger import Ledger
+from cluster.proposal import Proposal
+from cluster.watchdog import Watchdog, allowed_seconds
+
+WORK = {"epochs": 9, "schedule_epochs": 9}
+
+
+class Hall:
+    """Two running trials, a watchdog, and what it ended."""
+
+    def __init__(self, folder: Path, epoch_timeout: float | None = None) -> None:
+        propose = lambda _: Proposal("search", "cnn", {}, 0, WORK, "random")  # noqa: E731
+        self.dispatcher = Dispatcher(Ledger(folder), ["search"], propose, lambda *_: None)
+        self.ended: list[tuple[str, int]] = []
+        self.watchdog = Watchdog(self.dispatcher, lambda host, pid: self.ended.append((host, pid)), epoch_timeout)
+        for pid, key in enumerate("ab"):
+            self.dispatcher.hand_out(key)
+            self.report(key, kind="started", attempt=1, host="here", pid=pid, n_params=1, epochs=[])
+
+    def report(self, key: str, **report: Any) -> None:
+        self.dispatcher.report(key, report)
+
+    def epoch(self, key: str, number: int, seconds: float) -> None:
+        row = {"epoch": number, "val_loss": 1.0, "val_accuracy": 0.5, "seconds": seconds}
+        self.report(key, kind="epoch", attempt=1, epoch=row)
+
+    def wait(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.watchdog.tick(1.0)
+
+
+def test_an_epoch_may_take_ten_times_the_longest_before_it(tmp_path: Path) -> None:
+    hall = Hall(tmp_path)
+    for key, seconds in (("a", 20.0), ("b", 50.0)):
+        hall.epoch(key, 1, seconds)
+    hall.wait(201)
+    assert hall.ended == []
+    hall.wait(1)
+    assert hall.ended == [("here", 0)]
+    assert hall.dispatcher.hung == {"a": "epoch 2 hung: no end after 201 s, 200 are allowed"}
+    hall.dispatcher.lost("a", "the actor died")
+    record = hall.dispatcher.history.trials[0]
+    assert (record.live, record.lost[0]["cause"]) == (True, "hung")
+    hall.epoch("b", 2, 50.0)  # in time: its clock begins anew
+    hall.wait(500)
+    assert hall.ended == [("here", 0)]
+
+
+def test_a_machine_that_slept_was_not_late(tmp_path: Path) -> None:
+    hall = Hall(tmp_path, epoch_timeout=60.0)
+    hall.epoch("a", 1, 1.0)
+    hall.wait(30)
+    hall.watchdog.tick(8 * 3600.0)
+    assert hall.ended == []
+    assert hall.watchdog.clock == 32.0
+
+
+def test_a_timeout_that_was_asked_for_holds_from_the_first_epoch_on(tmp_path: Path) -> None:
+    hall = Hall(tmp_path, epoch_timeout=5.0)
+    hall.wait(7)
+    assert sorted(hall.ended) == [("here", 0), ("here", 1)]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "allowed"),
+    [((), (), None), ((), (10.0,), 900.0), ((), (100.0,), 3000.0), ((1.0,), (), 120.0), ((5.0, 30.0, 6.0), (), 300.0)],
+)
+def test_what_an_epoch_is_allowed(
+    tmp_path: Path, own: tuple[float, ...], other: tuple[float, ...], allowed: float | None
+) -> None:
+    hall = Hall(tmp_path)
+    for key, seconds in (("a", own), ("b", other)):
+        for number, each in enumerate(seconds, start=1):
+            hall.epoch(key, number, each)
+    history = hall.dispatcher.history
+    assert allowed_seconds(history, history.trials[0], None) == allowed
