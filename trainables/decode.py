@@ -19,8 +19,9 @@ from trainables.formats import (
     tiff_tag,
     without_colour_profile,
 )
+from trainables.memory import DECODING, decoding_bytes
 
-__all__ = ["POLICIES", "BadImage", "decode", "fit", "probe_size"]
+__all__ = ["POLICIES", "BadImage", "decode", "decode_and_fit", "fit", "probe_size"]
 
 POLICIES = ("squash", "crop")
 
@@ -29,6 +30,11 @@ POLICIES = ("squash", "crop")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ORIENTATION_TAG = 0x0112
+_COMPRESSION_TAG = 0x0103
+_UNREAD_COMPRESSIONS = {34712: "JPEG 2000", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
+
+# Pixels that are converted at a time: the 16-bit intermediates of a whole image took 24 bytes a pixel with alpha.
+_BAND_PIXELS = 2**20
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -36,25 +42,25 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
     EXIF orientation is applied, 16 bits a channel are scaled (not clipped), floats in 0..1 are scaled, alpha is
     laid over white, and of an animation or several pages the first is taken. Content decides the format, not
-    the name. Raises `BadImage` with the reason for what is damaged, cut short, no image, or over 2**28 pixels.
+    the name. Raises `BadImage` with the reason for what is damaged, cut short, no image, or too large: over 2**28
+    pixels, or over 3 GiB of memory to decode. Threads that decode large images at once wait for one another.
     """
-    probe_size(data)
-    check_whole(data)
-    damaged = f"damaged {recognise(data).name}: it cannot be decoded"
-    encoded = np.frombuffer(without_colour_profile(data), np.uint8)
-    try:
-        pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise BadImage(damaged) from error
-    if pixels is None:
-        raise BadImage(damaged)
-    image = _rgb_or_grey(_to_uint8(pixels))
-    if has_grey_and_alpha(data):
-        image = image[:, :, :1]
-    for kind, block in zip(kinds, blocks, strict=True):
-        if kind == cv2.IMAGE_METADATA_EXIF:
-            image = _upright(image, _orientation(np.asarray(block).tobytes()))
-    return np.ascontiguousarray(image)
+    with DECODING.reserved(decoding_bytes(data)):
+        return _decode(data)
+
+
+def decode_and_fit(data: bytes, size: int, policy: str) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
+    """Return what `fit` makes of the decoded file, and the decoded image's (height, width, channels).
+
+    The decoded image is gone before the next thread's turn comes: many threads together stay within the memory
+    that one may use, which they do not where each keeps what `decode` returned. Raises `BadImage` like `decode`.
+    """
+    with DECODING.reserved(decoding_bytes(data)):
+        image = _decode(data)
+        height, width, channels = image.shape
+        fitted = fit(image, size, policy)
+        del image
+        return fitted, (height, width, channels)
 
 
 def fit(image: NDArray[np.uint8], size: int, policy: str) -> NDArray[np.uint8]:
@@ -79,15 +85,62 @@ def fit(image: NDArray[np.uint8], size: int, policy: str) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8).reshape(size, size, channels)
 
 
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    check_whole(data)
+    encoded = np.frombuffer(without_colour_profile(data), np.uint8)
+    try:
+        pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.code == cv2.Error.STS_NO_MEM:
+            raise BadImage("too little memory is free to decode it") from error
+        raise BadImage(_why_not(data)) from error
+    if pixels is None:
+        raise BadImage(_why_not(data))
+    image = _eight_bit(pixels)
+    del pixels  # before the copies below: it can be much larger than what was made of it
+    if has_grey_and_alpha(data):
+        image = image[:, :, :1]
+    for kind, block in zip(kinds, blocks, strict=True):
+        if kind == cv2.IMAGE_METADATA_EXIF:
+            image = _upright(image, _orientation(np.asarray(block).tobytes()))
+    return np.ascontiguousarray(image)
+
+
+def _why_not(data: bytes) -> str:
+    """Return why OpenCV did not decode a file whose header and end are there."""
+    name = recognise(data).name
+    compression = tiff_tag(data, _COMPRESSION_TAG) if name == "TIFF" else None
+    if compression in _UNREAD_COMPRESSIONS:
+        return f"TIFF with {_UNREAD_COMPRESSIONS[compression]} compression: save it with LZW or Deflate"
+    return f"damaged {name}: it cannot be decoded"
+
+
+def _eight_bit(pixels: cv2.typing.MatLike) -> NDArray[np.uint8]:
+    """Return decoded pixels as uint8, grey or RGB, converted a band of rows at a time."""
+    # Written so that NaN fails it too.
+    if pixels.dtype.kind == "f" and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise BadImage(f"float image with values {pixels.min():g} to {pixels.max():g}: 0 to 1 are read")
+    if pixels.dtype == np.uint8 and pixels.ndim == 2:
+        return np.asarray(pixels, np.uint8)[:, :, np.newaxis]
+    height, width = pixels.shape[:2]
+    rows = max(_BAND_PIXELS // width, 1)
+    bands = (_rgb_or_grey(_to_uint8(pixels[top : top + rows])) for top in range(0, height, rows))
+    first = next(bands)
+    if rows >= height:
+        return first
+    image = np.empty((height, *first.shape[1:]), np.uint8)
+    image[:rows] = first
+    for number, band in enumerate(bands, start=1):
+        image[number * rows : (number + 1) * rows] = band
+    return image
+
+
 def _to_uint8(pixels: cv2.typing.MatLike) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, np.uint8)
     if pixels.dtype == np.uint16:
         return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if pixels.dtype.kind == "f":
-        # Written so that NaN fails it too.
-        if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise BadImage(f"float image with values {pixels.min():g} to {pixels.max():g}: 0 to 1 are read")
         return np.rint(pixels * 255).astype(np.uint8)
     raise BadImage(f"image of {pixels.dtype} values: 8-bit, 16-bit and float in 0 to 1 are read")
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 MOST_PIXELS = 2**28
 
+# Of a progressive JPEG; encoders write about ten. Each goes over the whole picture, so 10,000 empty ones take hours.
+MOST_SCANS = 200
+
 # What an image file may be called; what it really is, its content says.
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
@@ -98,11 +101,23 @@ def tiff_tag(data: bytes, tag: int) -> int | None:
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)
     for entry in range(start + 2, start + 2 + 12 * count, 12):
-        found, kind = struct.unpack_from(order + "HH", data, entry)
+        found, kind, values = struct.unpack_from(order + "HHI", data, entry)
         if found == tag:
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            where = entry + 8
+            if values * (2 if kind == 3 else 4) > 4:  # too many to stand in the entry itself
+                (where,) = struct.unpack_from(order + "I", data, where)
+            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, where)
             return int(value)
     return None
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Return (height, width, channels) as the frame header says."""
+    for marker, start in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, channels = struct.unpack_from(">HHB", data, start + 1)
+            return height, width, channels
+    raise BadImage("damaged JPEG: no frame header")
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -143,11 +158,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    for marker, start in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, start + 1)
-            return width, height
-    raise BadImage("damaged JPEG: no frame header")
+    height, width, _ = jpeg_frame(data)
+    return width, height
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -155,8 +167,12 @@ def _check_jpeg(data: bytes) -> None:
     scan = 0
     for _, start in _jpeg_segments(data):
         scan = start
-    if data.find(b"\xff\xd9", scan) < 0:
+    end = data.find(b"\xff\xd9", scan)
+    if end < 0:
         raise BadImage("truncated JPEG: no end marker")
+    scans = 1 + data.count(b"\xff\xda", scan, end)
+    if scans > MOST_SCANS:
+        raise BadImage(f"JPEG in {scans} scans: at most {MOST_SCANS} are read")
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
@@ -219,7 +235,7 @@ _PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 2 + rb"(?:(?:\s|#[
 
 
 def _pnm_size(data: bytes) -> tuple[int, int]:
-    header = _PNM.match(data)
+    header = _PNM.match(data, 0, 2**16)  # the search for a header must not go through 100 MB of spaces
     if header is None:
         raise BadImage("damaged PNM: its header cannot be read")
     if header[1] not in b"14" and header[4] not in (b"255", b"65535"):
