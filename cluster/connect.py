@@ -24,11 +24,16 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch() handles Ctrl-C, or fit() would return as if all were done
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and our TensorBoard events replace them
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the ledger has them
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Ray sees no metrics: our hooks decide
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's own state is never read back
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a banner even when told to be silent
 }
+
+
+# For a cluster of our own: when its head is gone nobody will start another one at the same place. Ray waits 60 s.
+LOCAL = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 
 def connect(address: str | None = None) -> Any:
@@ -39,12 +44,14 @@ def connect(address: str | None = None) -> Any:
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _check_answers(address)
-    for name, value in ENVIRONMENT.items():
+    for name, value in (ENVIRONMENT | (LOCAL if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
+        import ray._private.worker
 
+        ray._private.worker.print_to_stdstream = _print_nothing
         if ray.is_initialized():
             return ray
         local = {"include_dashboard": False} if address == "local" else {}
@@ -53,8 +60,12 @@ def connect(address: str | None = None) -> Any:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RequestError(f"--address {address}: {str(error).strip()}. {REMEDY}") from error
     for name in ("ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is in the ledger, and on the terminal
     return ray
+
+
+def _print_nothing(*_: Any, **__: Any) -> None:
+    """Take the place of what prints Ray's own notes on standard output, log_to_driver or not, among our tables."""
 
 
 def _check_answers(address: str) -> None:

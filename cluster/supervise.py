@@ -53,6 +53,7 @@ class _Parent:
         self.folder, self.lock, self.drive, self.say = folder, lock, drive, say
         self.child: int | None = None
         self.asked_to_stop: float | None = None  # when, on the monotonic clock
+        self._verdict: int | None = None  # of a driver that came to an end of its own; Ray may end it with any code
 
     def run(self) -> int:
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -70,9 +71,9 @@ class _Parent:
             known, began = self._progress(), time.monotonic()
             code = self._run_child()
             if self.asked_to_stop is not None:
-                return code if code >= 0 and code != CRASHED else INTERRUPTED
-            if code in (DONE, FAILED, REFUSED, INTERRUPTED):
-                return code
+                return INTERRUPTED if self._verdict in (None, CRASHED) else self._verdict
+            if self._verdict is not None and self._verdict != CRASHED:
+                return self._verdict
             _show_cursor()
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else "crashed"
             if time.monotonic() - began > SOUND_SECONDS:
@@ -91,16 +92,22 @@ class _Parent:
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        reading, writing = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            self._be_the_driver(parent)
+            os.close(reading)
+            self._be_the_driver(parent, writing)
+        os.close(writing)
         if self.asked_to_stop is not None:  # the signal came between the fork and here
             os.kill(self.child, signal.SIGINT)
         _, status = os.waitpid(self.child, 0)
         self.child = None
+        said = os.read(reading, 1)
+        os.close(reading)
+        self._verdict = said[0] if said else None
         return os.waitstatus_to_exitcode(status)
 
-    def _be_the_driver(self, parent: int) -> NoReturn:
+    def _be_the_driver(self, parent: int, verdict: int) -> NoReturn:
         code = CRASHED
         try:
             _die_with(parent)
@@ -108,6 +115,7 @@ class _Parent:
             interrupt_once()
             code = self.drive(self.lock)
             atexit._run_exitfuncs()
+            os.write(verdict, bytes([code]))
         finally:
             with suppress(Exception):
                 sys.stdout.flush()

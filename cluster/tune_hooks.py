@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.air.execution._internal import actor_manager
@@ -17,11 +18,20 @@ from ray.tune.search import Searcher
 
 from cluster.dispatch import Dispatcher
 
+EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
 MEMORY = re.compile(r"OutOfMemory|MemoryError|OUT_OF_MEMORY|(?:low on|not enough|can't allocate) memory")
 
 
 class WorkerKilled(RayActorError):
     """A worker that Ray itself killed, mostly for want of memory."""
+
+
+def reason(said: str) -> str:
+    """Return why a trial failed, in one sentence, from what Ray wrote about it."""
+    if died := EXIT.search(said):
+        return f"the worker process died ({died[1]})"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "the worker process died"
 
 
 @contextmanager
@@ -98,10 +108,9 @@ class SchedulerHook(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Pass a lost trial on, with what Ray knows of the reason."""
-        said = str(trial.get_error() or "")
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        said = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
         cause = "out_of_memory" if MEMORY.search(said) else "retired" if "WorkerRetired" in said else "died"
-        self.dispatcher.lost(trial.trial_id, lines[-1] if lines else "the worker process died", cause)
+        self.dispatcher.lost(trial.trial_id, reason(said), cause)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Leave the choice to Ray's controller, which starts pending trials itself.
