@@ -1,0 +1,85 @@
+"""Whatever process is killed, at whatever moment: the search goes on, and keeps every promise."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from processes import Command, rows
+from promises import broken_promises, random_configurations
+
+from cluster.ledger import read_history
+from cluster.table import trial_row
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+
+POINTS = [
+    "ledger.before_write:kill:9",
+    "ledger.after_write:kill:12",
+    "checkpoint.before_write:kill:2",
+    "checkpoint.mid_write:kill:2",
+    "checkpoint.after_rename:kill:2",
+    "trial.begin:kill:2",
+    "training.before_validation:kill:5",
+    "trial.before_report:kill:5",
+]
+
+
+def finished(folder: Path, *arguments: str, kill: str | None = None, environment: dict[str, str] | None = None) -> str:
+    """Run a command to its end, killing one kind of process after the second epoch; return what it said."""
+    with Command(*arguments, environment=environment) as running:
+        if kill:
+            running.until_row(folder, event="epoch", epoch=2)
+            running.kill(kill)
+        assert running.end(250) == 0, running.said
+        assert running.leaves_nothing()
+    return running.said
+
+
+@pytest.mark.parametrize("kind", ["driver", "worker", "raylet", "head"])
+def test_a_killed_process_is_replaced_and_nothing_is_lost(storage: Path, asked, kind: str) -> None:
+    said = finished(storage / "x", *asked("--method", "random", trials=4), kill=kind)
+    assert broken_promises(storage / "x") == []
+    history = read_history(storage / "x")
+    assert [record.config for record in history.trials.values()] == random_configurations(storage / "x")
+    assert {record.status for record in history.trials.values()} == {"completed"}
+    assert ("starts again" in said) is (history.incarnation > 1)
+    assert "Traceback" not in said
+
+
+def test_a_killed_parent_takes_all_with_it_and_the_same_command_goes_on(storage: Path, asked) -> None:
+    with Command(*asked()) as running:
+        running.until_row(storage / "x", event="epoch", epoch=2)
+        running.kill("parent")
+        assert running.end() == -signal.SIGKILL
+        assert running.leaves_nothing()
+    known = rows(storage / "x")
+    finished(storage / "x", *asked())
+    assert rows(storage / "x")[: len(known)] == known
+    assert broken_promises(storage / "x") == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_an_exact_place_changes_no_result(storage: Path, asked, plant, point: str) -> None:
+    finished(storage / "x", *asked("--method", "random", trials=2), environment=plant(point))
+    assert broken_promises(storage / "x") == []
+    history = read_history(storage / "x")
+    assert sum(len(record.lost) for record in history.trials.values()) + history.incarnation - 1 == 1
+    assert {(record.status, len(record.epochs)) for record in history.trials.values()} == {("completed", 9)}
+
+
+def test_one_worker_and_one_seed_decide_the_same_with_and_without_kills(storage: Path, asked, plant) -> None:
+    one = ("--max-concurrent", "1", "--seed", "3")
+    faults = plant("trial.begin:kill:3", "training.before_validation:kill:7", "ledger.after_write:kill:25")
+    figures = {}
+    for name, environment in (("calm", {}), ("killed", faults)):
+        finished(storage / name, *asked(*one, "--name", name, trials=6), environment=environment)
+        assert broken_promises(storage / name) == []
+        history = read_history(storage / name)
+        figures[name] = [
+            (record.config, [row["sentence"] for row in record.decisions], [row["val_loss"] for row in record.epochs])
+            for record in history.trials.values()
+        ]
+        steady = ("trial", "status", "stop_reason", "epochs_run", "best_epoch", "val_accuracy")
+        figures[name] += [{k: trial_row(r, "val_accuracy")[k] for k in steady} for r in history.trials.values()]
+    assert history.incarnation > 1
+    assert figures["calm"] == figures["killed"]
