@@ -10,7 +10,6 @@ DATA is one of
 
 import difflib
 import os
-import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,10 @@ from pathlib import Path, PurePosixPath
 from foundation import Problems, RequestError
 from trainables.builtin import BUILTIN, BuiltinSource
 from trainables.formats import IMAGE_SUFFIXES
-from trainables.sources import FolderSource, Refused, Source, TarSource, Tree, TreeSource, ZipSource
+from trainables.sources import FolderSource, Refused, Source, Tree, TreeSource, may_read, utf8
 from trainables.table import SPLIT_WORDS, CsvSource, Item
+from trainables.tarred import TarSource, is_tar
+from trainables.zipped import ZipSource
 
 __all__ = ["Item", "Listing", "Refused", "check_classes", "list_images", "open_source"]
 
@@ -50,20 +51,23 @@ def open_source(data: str) -> TreeSource | CsvSource:
         raise RequestError(f"DATA is empty: give {_ALLOWED}")
     if data in BUILTIN:
         return BuiltinSource(data)
-    path = Path(data).expanduser()
+    if utf8(data) != data:
+        raise RequestError(f"data {utf8(data)!r}: its name is not UTF-8; give it another name, or make a link to it")
+    path = Path(os.path.expanduser(data))
     if not os.path.exists(path):
         raise RequestError(_missing(data, path))
+    if not may_read(path):
+        raise RequestError(f"data {data!r} cannot be read: permission is denied")
     if path.is_dir():
         return FolderSource(path)
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise RequestError(f"data {data!r} is neither a file nor a folder: give {_ALLOWED}")
     if path.suffix.lower() == ".csv":
         return CsvSource(path)
-    try:
-        if zipfile.is_zipfile(path):
-            return ZipSource(path)
-        if tarfile.is_tarfile(path):
-            return TarSource(path)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise RequestError(f"data {data!r} is an archive that cannot be read ({error})") from error
+    if is_tar(path):  # asked first: a zip as a tar's last member makes it look like a zip
+        return TarSource(path)
+    if zipfile.is_zipfile(path):
+        return ZipSource(path)
     if path.suffix.lower() in _ARCHIVE_SUFFIXES:
         raise RequestError(f"data {data!r} is an archive that cannot be read: it is damaged or cut short")
     raise RequestError(f"data {data!r} is a file of another kind ({path.suffix or 'no suffix'}): give {_ALLOWED}")

@@ -1,26 +1,27 @@
-"""Where image files come from: a folder, a zip or a tar. Each lists its files and reads one of them as bytes.
+"""Where image files come from: what every source offers, and the folder. A source lists files and reads one as bytes.
 
-A path is always relative to the source, with forward slashes. Anything that could lead outside the source, or
-round in circles, is refused and listed with the reason.
+A path is always relative to the source, with forward slashes, and is valid UTF-8. Anything that could lead outside
+the source, or round in circles, is refused and listed with the reason.
 """
 
 import hashlib
-import lzma
 import os
-import shutil
 import stat
-import tarfile
-import tempfile
-import weakref
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from os import access
 from pathlib import Path
 from typing import Protocol
 
-from foundation import RequestError
+# A file is read whole, and on each thread one: what is larger is no picture of any use here, or a trap.
+MOST_FILE_BYTES = 2**28
+MOST_LEVELS = 100
+
+# Of an archive. Deflate reaches 1,032 times, bzip2 and LZMA more; photographs reach 1, flat drawings as BMP some 50.
+MOST_EXPANSION = 100
+TWICE = "stands more than once in the archive: the last one is used"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,66 @@ def digest(kind: str, lines: Iterable[str]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def utf8(name: str) -> str:
+    r"""Return a file's name as valid UTF-8: each byte that is none becomes its number, `caf\xe9.png`.
+
+    Python's own form of such a name can be opened but neither written as JSON nor printed.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def check_file_size(size: int) -> None:
+    """Raise `OSError` for a file of so many bytes that it is not read."""
+    if size > MOST_FILE_BYTES:
+        raise OSError(f"{size:,} bytes: at most {MOST_FILE_BYTES:,} are read")
+
+
+def bad_name(name: str) -> str:
+    """Return why the name of an archive's member cannot be used, "" where it can."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts:
+        return "its path leaves the archive"
+    if "\0" in name:
+        return "a zero byte in its name"
+    if len(parts) > MOST_LEVELS:
+        return f"more than {MOST_LEVELS} folders deep"
+    return ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as it was found: its path as the system knows it, its size in bytes, and when it was changed."""
+
+    path: Path
+    size: int
+    modified_ns: int
+
+    def read(self) -> bytes:
+        """Return its bytes; raises `OSError` unless it is still what was found, as keys stand for that."""
+        check_file_size(self.size)
+        try:
+            # Not to wait for a writer where a pipe has taken the file's place.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise OSError("it has vanished since it was listed") from error
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            same = stat.S_ISREG(status.st_mode) and status.st_mtime_ns == self.modified_ns
+            content = file.read(self.size) if same and status.st_size == self.size else b""
+        if not same or len(content) != self.size:
+            raise OSError("it has changed since it was listed")
+        return content
+
+
+def may_read(path: str | Path) -> bool:
+    """Say whether this process may read the file, as it is asked before anything is decoded."""
+    return access(path, os.R_OK, effective_ids=access in os.supports_effective_ids)
+
+
 class FolderSource:
     """A folder. Its key depends on the relative path, size and modification time of each file."""
 
@@ -80,13 +141,15 @@ class FolderSource:
         self._root = folder.resolve()
 
     @cached_property
-    def _scan(self) -> tuple[Tree, str]:
+    def _scan(self) -> tuple[Tree, str, dict[str, Listed]]:
         scan = _FolderScan(self._root)
-        scan.enter("", self._root, (self._root,))
-        files = sorted(scan.files)
-        lines = [f"{path}\0{size}\0{modified_ns}" for path, size, modified_ns in files]
-        tree = Tree(tuple(file[0] for file in files), tuple(sorted(scan.folders)), tuple(scan.refused))
-        return tree, digest("folder", lines)
+        scan.run()
+        files = dict(sorted(scan.files.items()))
+        lines = [f"{path}\0{file.size}\0{file.modified_ns}" for path, file in files.items()]
+        tree = Tree(
+            tuple(files), tuple(sorted(scan.folders)), tuple(sorted(scan.refused, key=lambda refusal: refusal.path))
+        )
+        return tree, digest("folder", lines), files
 
     @property
     def key(self) -> str:
@@ -98,8 +161,8 @@ class FolderSource:
         return self._scan[0]
 
     def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
-        return (self._root / path).read_bytes()
+        """Return the bytes of one file, which must still be what was listed."""
+        return self._scan[2][path].read()
 
 
 class _FolderScan:
@@ -107,37 +170,48 @@ class _FolderScan:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.files: list[tuple[str, int, int]] = []
+        self.files: dict[str, Listed] = {}
         self.folders: list[str] = []
         self.refused: list[Refused] = []
+        # Path as it is shown and as the system knows it, the resolved folders that it lies in, and whether a link led
+        # there. A list, because a thousand folders inside one another are too deep for recursion.
+        self._to_do: list[tuple[str, Path, tuple[Path, ...], bool]] = [("", root, (root,), False)]
 
-    def enter(self, prefix: str, folder: Path, above: tuple[Path, ...]) -> None:
-        """List `folder`; `above` are the resolved folders that the walk is inside of."""
+    def run(self) -> None:
+        """Walk through all of it."""
+        while self._to_do:
+            self._enter(*self._to_do.pop())
+
+    def _enter(self, prefix: str, folder: Path, above: tuple[Path, ...], linked: bool) -> None:
         try:
             with os.scandir(folder) as found:
-                entries = list(found)
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             self.refused.append(Refused(prefix.rstrip("/"), f"folder cannot be read ({error.strerror})"))
             return
+        names = Counter(utf8(entry.name) for entry in entries)
         for entry in entries:
-            path = prefix + entry.name
+            name = utf8(entry.name)
+            path = prefix + name
             try:
-                reason = self._refusal(entry, above)
+                reason = self._refusal(entry, above, linked)
+                if name != entry.name and names[name] > 1:
+                    reason = "its name is not UTF-8, and written as UTF-8 it is another's"
                 if reason:
                     self.refused.append(Refused(path, reason))
                 elif entry.is_dir():
                     self.folders.append(path)
-                    inside = Path(entry.path)
                     # Only a link can lead elsewhere than below; resolving every folder would be slow.
-                    real = inside.resolve() if entry.is_symlink() else above[-1] / entry.name
-                    self.enter(path + "/", inside, (*above, real))
+                    real = Path(entry.path).resolve() if entry.is_symlink() else above[-1] / entry.name
+                    through_link = linked or entry.is_symlink()
+                    self._to_do.append((path + "/", Path(entry.path), (*above, real), through_link))
                 else:
                     status = entry.stat()
-                    self.files.append((path, status.st_size, status.st_mtime_ns))
+                    self.files[path] = Listed(Path(entry.path), status.st_size, status.st_mtime_ns)
             except OSError as error:
                 self.refused.append(Refused(path, f"cannot be read ({error.strerror})"))
 
-    def _refusal(self, entry: os.DirEntry[str], above: tuple[Path, ...]) -> str:
+    def _refusal(self, entry: os.DirEntry[str], above: tuple[Path, ...], linked: bool) -> str:
         if entry.is_symlink():
             target = Path(os.path.realpath(entry.path))
             if not target.is_relative_to(self.root):
@@ -146,111 +220,14 @@ class _FolderScan:
                 return "symbolic link to a folder it lies in"
             if not target.exists():
                 return "symbolic link that leads nowhere"
-        if not (entry.is_dir() or entry.is_file()):
+            if linked and target.is_dir():
+                # Ten folders that link to one another would be ten million paths.
+                return "symbolic link to a folder, in a folder that is itself reached by one"
+        if entry.is_dir():
+            return f"more than {MOST_LEVELS} folders deep" if len(above) >= MOST_LEVELS else ""
+        if not entry.is_file():
             return "not a regular file"
+        # Not left to the decoding: the key must change when the file may be read, or the cache would not notice.
+        if not may_read(entry.path):
+            return "cannot be read (Permission denied)"
         return ""
-
-
-class ZipSource:
-    """A zip archive, read in place. Its key depends on the name, size and checksum of each member."""
-
-    def __init__(self, path: Path) -> None:
-        # One object for all threads: since Python 3.6 each read takes the archive's lock for its own seek, and
-        # a further ZipFile would parse the whole directory again (0.4 s for 50,000 members).
-        self._archive = zipfile.ZipFile(path)
-        self._members = {member.filename.removeprefix("./"): member for member in self._archive.infolist()}
-
-    @cached_property
-    def key(self) -> str:
-        """Return 64 hexadecimal digits that identify the content."""
-        lines = sorted(f"{name}\0{member.file_size}\0{member.CRC}" for name, member in self._members.items())
-        return digest("zip", lines)
-
-    def tree(self) -> Tree:
-        """Return what is in there."""
-        files, folders, refused = [], set[str](), []
-        for name, member in self._members.items():
-            reason = self._refusal(member)
-            if reason:
-                refused.append(Refused(name, reason))
-                continue
-            if not member.is_dir():
-                files.append(name)
-            parts = name.rstrip("/").split("/")
-            depth = len(parts) if member.is_dir() else len(parts) - 1
-            folders.update("/".join(parts[:end]) for end in range(1, depth + 1))
-        return Tree(tuple(sorted(files)), tuple(sorted(folders)), tuple(refused))
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
-        try:
-            return self._archive.read(self._members[path])
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise OSError(f"damaged in the archive ({error})") from error
-
-    @staticmethod
-    def _refusal(member: zipfile.ZipInfo) -> str:
-        if _leads_outside(member.filename):
-            return "its path leaves the archive"
-        if stat.S_ISLNK(member.external_attr >> 16):
-            return "symbolic link in an archive"
-        if member.flag_bits & 1:
-            return "encrypted"
-        return ""
-
-
-class TarSource:
-    """A tar archive, plain or compressed, extracted into a temporary folder when its files are first asked for.
-
-    Its key is the SHA-256 of the archive file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._outside: list[Refused] = []
-
-    @cached_property
-    def key(self) -> str:
-        """Return 64 hexadecimal digits that identify the content."""
-        with open(self._path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    @cached_property
-    def _folder(self) -> FolderSource:
-        folder = tempfile.mkdtemp(prefix="convscout-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        try:
-            with tarfile.open(self._path) as archive:
-                archive.extractall(folder, filter=self._keep)
-                # Where a header is damaged or missing tarfile stops as if that were the end; the end is zeros.
-                archive.fileobj.seek(archive.offset)
-                if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise EOFError("it has no end")
-        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
-            raise RequestError(
-                f"data {str(self._path)!r} cannot be unpacked ({error}): give a whole archive, or a folder"
-            ) from error
-        return FolderSource(Path(folder))
-
-    def _keep(self, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-        if _leads_outside(member.name):
-            self._outside.append(Refused(member.name, "its path leaves the archive"))
-            return None
-        try:
-            return tarfile.data_filter(member, folder)
-        except tarfile.FilterError:
-            self._outside.append(Refused(member.name, "link or device that leaves the archive"))
-            return None
-
-    def tree(self) -> Tree:
-        """Return what is in there."""
-        tree = self._folder.tree()
-        return Tree(tree.files, tree.folders, (*self._outside, *tree.refused))
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
-        return self._folder.read(path)
-
-
-def _leads_outside(name: str) -> bool:
-    return name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")

@@ -4,14 +4,16 @@ import csv
 import hashlib
 import io
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from foundation import Problems, RequestError, unknown_word
-from trainables.sources import Refused, digest
+from trainables.sources import Listed, Refused, check_file_size, digest, may_read
 
 # The name under which the reader keeps the cells of a row that have no column.
 _TOO_MANY = "\0"
@@ -64,6 +66,7 @@ class CsvSource:
 
     def _text(self) -> str:
         try:
+            check_file_size(self._path.stat().st_size)
             text = self._path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RequestError(f"data {str(self._path)!r} is not UTF-8 ({error}): save it as UTF-8") from error
@@ -104,16 +107,25 @@ class CsvSource:
         """Return 64 hexadecimal digits that identify the content."""
         lines = [hashlib.sha256(self._path.read_bytes()).hexdigest()]
         for _, row in self._rows:
-            try:
-                status = os.stat(self._folder / row["path"].strip())
-                lines.append(f"{status.st_size} {status.st_mtime_ns}")
-            except OSError:
-                lines.append("missing")
+            listed = self._listed.get(row["path"].strip())
+            lines.append(f"{listed.size} {listed.modified_ns}" if listed else "missing")
         return digest("csv", lines)
 
+    @cached_property
+    def _listed(self) -> dict[str, Listed]:
+        """Return the files that the rows name, are there, and may be read."""
+        found = {}
+        for path in {row["path"].strip() for _, row in self._rows}:
+            file = self._folder / path
+            with suppress(OSError):  # a row whose file cannot be asked about is refused
+                status = os.stat(file)
+                if stat.S_ISREG(status.st_mode) and may_read(file):
+                    found[path] = Listed(file, status.st_size, status.st_mtime_ns)
+        return found
+
     def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
-        return (self._folder / path).read_bytes()
+        """Return the bytes of one file, which must still be what was listed."""
+        return self._listed[path].read()
 
     def rows(self) -> tuple[list[Item], list[Refused]]:
         """Return an item for each row whose file is there, and the rows that are refused, with the reason.
@@ -144,6 +156,8 @@ class CsvSource:
         tried = os.path.abspath(self._folder / item.path)
         if not os.path.isfile(tried):
             return f"names a file that does not exist: {tried} (paths are relative to the CSV's folder)"
+        if item.path not in self._listed:
+            return f"names a file that cannot be read (Permission denied): {tried}"
         return ""
 
     def _item(self, number: int, row: dict[str, str], problems: Problems) -> Item:
