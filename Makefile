@@ -5,11 +5,15 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/set-up
 DEMO := $(VENV)/demo
 
-.PHONY: help setup demo test check lock clean
+MINUTES := 30
+
+.PHONY: help setup demo test test-faults soak check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
 	@echo "make test    set up and run the tests"
+	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
+	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make check   set up and run ruff (format and lint) and mypy (strict)"
 	@echo "make lock    pin the newest versions of all dependencies in requirements.lock"
 	@echo "make clean   remove .venv and what the tools left"
@@ -28,6 +32,12 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest
+
+test-faults: $(SETUP)
+	$(BIN)/python -m pytest -m faults tests
+
+soak: $(SETUP)
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -133,8 +133,14 @@ def resume(
     quiet: options.Quiet = False,
 ) -> None:
     """Go on after any interruption, or extend a finished search."""
-    not_overrides = ("run", "trials", "storage", "quiet")
-    given = {key: value for key, value in locals().items() if value is not None and key not in not_overrides}
+    asked = {
+        "time_budget": time_budget,
+        "max_concurrent": max_concurrent,
+        "address": address,
+        "checkpoint_every": checkpoint_every,
+        "epoch_timeout": epoch_timeout,
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
     from cluster.storage import find_run
     from search.run import resume as run_resume
 

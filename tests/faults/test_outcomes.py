@@ -1,8 +1,7 @@
 """Memory, hangs, broken models and vanished data cost one trial at most, and are seen where people look."""
 
 import json
-import os
-import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +11,32 @@ from processes import HOUSE, Command, rows
 from promises import broken_promises
 
 from cluster.ledger import read_history
-from trainables.cache import prepare
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
 
-OWN_MODEL = """
+# A model that takes as many gigabytes as its configuration says; on the meta device, where shapes are checked, none.
+HUNGRY = """
 import torch
-from spaces import Space, Choice
-SPACE = {"behaviour": Choice(("sound", "crash", "nan", "hungry"))}
-BASELINE = {"behaviour": "sound"}
+from torch import nn
+from spaces import Between, Choice, Knob
+
+SPACE = {"gigabytes": Knob(Choice((0, 8)), "GB", "too much, or nothing", Between(0, 64, whole=True))}
+BASELINE = {"gigabytes": 0}
+
+
+class Hungry(nn.Module):
+    def __init__(self, inputs, classes, gigabytes):
+        super().__init__()
+        self.flat, self.dense = nn.Flatten(), nn.Linear(inputs, classes)
+        self.eaten = [torch.ones(gigabytes * 2**28)]
+
+    def forward(self, images):
+        return self.dense(self.flat(images))
+
+
+def build(image_shape, classes, *, gigabytes):
+    channels, height, width = image_shape
+    return Hungry(channels * height * width, classes, gigabytes)
 """
 
 
@@ -70,8 +86,6 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(storage: Path, asked
 
 
 def test_ctrl_c_does_not_wait_for_a_worker_that_hangs(storage: Path, asked, plant) -> None:
-    import signal
-
     with Command(*asked(), environment=plant("training.before_validation:hang:2")) as running:
         running.until_row(storage / "x", event="epoch", epoch=1)
         running.kill("parent", signal.SIGINT)
@@ -91,20 +105,52 @@ def test_a_broken_device_costs_no_trial_that_follows(storage: Path, asked, plant
     assert [(row["cause"], row["charged"], row["trial"]) for row in retired] == [("retired", False, 4)]
 
 
-def test_data_that_vanishes_ends_the_search_before_it_eats_all_trials(
-    storage: Path, asked, striped: Path, tmp_path: Path
-) -> None:
+def test_data_that_vanishes_ends_the_search_before_it_eats_all_trials(storage: Path, asked, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     environment = {"CONVSCOUT_CACHE": str(cache)}
-    with Command(*asked("--time-budget", "1s", trials=8), environment=environment) as running:
+    with Command(*asked("--time-budget", "1s", trials=9), environment=environment) as running:
         assert running.end() == 0, running.said
-    shutil.move(str(cache), str(tmp_path / "gone"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONVSCOUT_CACHE", str(cache))
-        folder = prepare(str(striped)).folder
-    (folder / "images.npy").write_bytes(b"")  # only the workers read it
+    known = len(read_history(storage / "x").trials)
+    assert known < 6
+    (labels,) = cache.glob("*/labels.npy")
+    content = labels.read_bytes()
+    labels.unlink()
     with Command("resume", str(storage / "x"), "--time-budget", "1h", environment=environment) as resumed:
-        code = resumed.end()
-    assert code in (0, 1)
-    assert "Traceback" not in resumed.said
-    assert os.path.exists(storage / "x" / "ledger.jsonl")
+        assert resumed.end() == 1, resumed.said
+    assert "3 trials in a row could not be trained" in resumed.said
+    assert "labels.npy" in resumed.said
+    failed = [row for row in shown(storage / "x") if row["status"] == "data_error"]
+    assert len(failed) <= 4
+    labels.write_bytes(content)
+    with Command("resume", str(storage / "x"), "--time-budget", "1h", environment=environment) as again:
+        assert again.end() == 0, again.said
+    assert broken_promises(storage / "x") == []
+
+
+def test_a_trial_that_rays_memory_monitor_kills_costs_no_other(storage: Path, asked, tmp_path: Path) -> None:
+    memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    if memory["MemAvailable"] < 12e6:
+        pytest.skip("12 GB of free memory are needed")
+    used = 1 - memory["MemAvailable"] / memory["MemTotal"]
+    environment = {
+        "RAY_memory_usage_threshold": str(used + 5e6 / memory["MemTotal"]),
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    arguments = asked("--method", "grid", "--seed", "1", trials=6, epochs=30)
+    own = [str(tmp_path / "hungry.py") if word == "cnn" else word for word in arguments]
+    (tmp_path / "space.yaml").write_text("batch_size: 16\naccumulation_steps: 1\nlearning_rate: 0.001\n")
+    with Command(*own, environment=environment) as running:
+        assert running.end(150) == 0, running.said
+    history = read_history(storage / "x")
+    assert history.incarnation == 1
+    for record in history.trials.values():
+        if record.config["gigabytes"]:
+            assert record.status == "out_of_memory"
+            assert len(record.lost) == 2
+        else:
+            assert record.status in ("completed", "stopped")
+    assert any(record.config["gigabytes"] for record in history.trials.values())
+    assert "Traceback" not in running.said
+    statuses = {row["status"] for row in shown(storage / "x")}
+    assert "out_of_memory" in statuses
