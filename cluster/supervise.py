@@ -30,7 +30,7 @@ SAME_SIGNAL_SECONDS = 1.0  # a terminal signals the whole process group, and `ra
 PROGRESS = frozenset({"calibrated", "epoch", "ended", "chosen", "test_opened"})
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def supervise(folder: Path, drive: Callable[[Lock], int], say: Callable[[str], None]) -> int:
@@ -56,6 +56,8 @@ class _Parent:
         self._verdict: int | None = None  # of a driver that came to an end of its own; Ray may end it with any code
 
     def run(self) -> int:
+        self._not_ours = frozenset(_descendants(os.getpid()))
+        _adopt_orphans()
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         alarm = signal.signal(signal.SIGALRM, self._kill)
         try:
@@ -102,6 +104,7 @@ class _Parent:
             os.kill(self.child, signal.SIGINT)
         _, status = os.waitpid(self.child, 0)
         self.child = None
+        _end_orphans(self._not_ours)
         said = os.read(reading, 1)
         os.close(reading)
         self._verdict = said[0] if said else None
@@ -164,6 +167,35 @@ def interrupt_once() -> None:
 
     for number in _SIGNALS:
         signal.signal(number, on_signal)
+
+
+def _adopt_orphans() -> None:
+    """Let what a dead driver leaves behind become children of this process (Linux): some of Ray's live on for 30 s."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_orphans(spared: frozenset[int]) -> None:
+    """Kill all that has come of the driver and still runs."""
+    while orphans := set(_descendants(os.getpid())) - spared:
+        for pid in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):  # a grandchild, until its parent is gone
+                os.waitpid(pid, 0)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return every process below one, as /proc tells it; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for each in found:
+        found += children.get(each, ())
+    return found
 
 
 def _die_with(parent: int) -> None:

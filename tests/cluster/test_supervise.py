@@ -161,6 +161,18 @@ def test_the_driver_dies_with_its_parent_and_the_lock_is_free(tmp_path: Path) ->
     Lock(tmp_path).release()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the parent")
+def test_what_a_dead_driver_leaves_behind_is_ended(tmp_path: Path) -> None:
+    drive = """
+    import subprocess
+    def drive(lock):
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        die()
+    """
+    process = parent(tmp_path, drive)  # its orphans share the pipe, which would stay open
+    assert ended(process)[0] == 1
+
+
 def test_while_a_driver_runs_nobody_else_may_and_is_told_who_does(tmp_path: Path) -> None:
     drive = """
     def drive(lock):
