@@ -10,8 +10,6 @@ import pytest
 from processes import Command, rows
 from promises import broken_promises
 
-from cluster.ledger import read_history
-
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
 
 
@@ -56,7 +54,6 @@ def test_a_disk_that_fills_up_stops_the_search_with_one_sentence_and_freeing_it_
     assert "Traceback" not in running.said
     assert "starts again" not in running.said
     known = rows(folder)
-    assert known == list(read_history(folder) and rows(folder))
     assert any(row["event"] == "epoch" for row in known)
     filler.unlink()
     with Command("resume", str(folder)) as resumed:
@@ -76,6 +73,7 @@ def test_a_storage_that_disappears_stops_the_search_with_its_path(storage: Path,
     assert len(errors) == 1
     assert "No such file or directory" in errors[0]
     assert str(folder) in errors[0]
+    shutil.rmtree(storage, ignore_errors=True)  # what was written to where it had been, as under an unmounted disk
     (tmp_path / "elsewhere").rename(storage)
     assert [row["epoch"] for row in rows(folder) if row["event"] == "epoch" and row["trial"] == 0][:2] == [1, 2]
     with Command("resume", str(folder), "--time-budget", "1s") as resumed:
