@@ -5,6 +5,7 @@ Only OpenCV decodes. It is asked for the image unchanged: its other modes clip, 
 """
 
 import struct
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from trainables.formats import (
     tiff_tag,
     without_colour_profile,
 )
-from trainables.memory import DECODING, decoding_bytes
+from trainables.memory import reserved_for
 
 __all__ = ["POLICIES", "BadImage", "decode", "decode_and_fit", "fit", "probe_size"]
 
@@ -45,7 +46,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     the name. Raises `BadImage` with the reason for what is damaged, cut short, no image, or too large: over 2**28
     pixels, or over 3 GiB of memory to decode. Threads that decode large images at once wait for one another.
     """
-    with DECODING.reserved(decoding_bytes(data)):
+    with reserved_for(data):
         return _decode(data)
 
 
@@ -55,7 +56,7 @@ def decode_and_fit(data: bytes, size: int, policy: str) -> tuple[NDArray[np.uint
     The decoded image is gone before the next thread's turn comes: many threads together stay within the memory
     that one may use, which they do not where each keeps what `decode` returned. Raises `BadImage` like `decode`.
     """
-    with DECODING.reserved(decoding_bytes(data)):
+    with reserved_for(data):
         image = _decode(data)
         height, width, channels = image.shape
         fitted = fit(image, size, policy)
@@ -109,9 +110,10 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
 def _why_not(data: bytes) -> str:
     """Return why OpenCV did not decode a file whose header and end are there."""
     name = recognise(data).name
-    compression = tiff_tag(data, _COMPRESSION_TAG) if name == "TIFF" else None
-    if compression in _UNREAD_COMPRESSIONS:
-        return f"TIFF with {_UNREAD_COMPRESSIONS[compression]} compression: save it with LZW or Deflate"
+    with suppress(struct.error):  # the entry itself is damaged
+        compression = tiff_tag(data, _COMPRESSION_TAG) if name == "TIFF" else None
+        if compression in _UNREAD_COMPRESSIONS:
+            return f"TIFF with {_UNREAD_COMPRESSIONS[compression]} compression: save it with LZW or Deflate"
     return f"damaged {name}: it cannot be decoded"
 
 

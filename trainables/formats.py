@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from foundation import printable
+
 MOST_PIXELS = 2**28
 
 # Of a progressive JPEG; encoders write about ten. Each goes over the whole picture, so 10,000 empty ones take hours.
@@ -139,7 +141,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _check_png(data: bytes) -> None:
     for kind, start, end in _png_chunks(data):
         if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise BadImage(f"damaged PNG: wrong checksum in its {kind.decode('latin-1')} chunk")
+            raise BadImage(f"damaged PNG: wrong checksum in its {printable(kind.decode('latin-1'))} chunk")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:

@@ -86,10 +86,9 @@ def utf8(name: str) -> str:
     return name
 
 
-def check_file_size(size: int) -> None:
-    """Raise `OSError` for a file of so many bytes that it is not read."""
-    if size > MOST_FILE_BYTES:
-        raise OSError(f"{size:,} bytes: at most {MOST_FILE_BYTES:,} are read")
+def too_large(size: int) -> str:
+    """Return why a file of so many bytes is not read, "" where it is."""
+    return f"{size:,} bytes: at most {MOST_FILE_BYTES:,} are read" if size > MOST_FILE_BYTES else ""
 
 
 def bad_name(name: str) -> str:
@@ -114,7 +113,8 @@ class Listed:
 
     def read(self) -> bytes:
         """Return its bytes; raises `OSError` unless it is still what was found, as keys stand for that."""
-        check_file_size(self.size)
+        if reason := too_large(self.size):
+            raise OSError(reason)
         try:
             # Not to wait for a writer where a pipe has taken the file's place.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)

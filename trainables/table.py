@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from foundation import Problems, RequestError, unknown_word
-from trainables.sources import Listed, Refused, check_file_size, digest, may_read
+from trainables.sources import Listed, Refused, digest, may_read, too_large
 
 # The name under which the reader keeps the cells of a row that have no column.
 _TOO_MANY = "\0"
@@ -66,7 +66,8 @@ class CsvSource:
 
     def _text(self) -> str:
         try:
-            check_file_size(self._path.stat().st_size)
+            if reason := too_large(self._path.stat().st_size):
+                raise RequestError(f"data {str(self._path)!r} cannot be read as CSV ({reason})")
             text = self._path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RequestError(f"data {str(self._path)!r} is not UTF-8 ({error}): save it as UTF-8") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, check_file_size, utf8
+from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, too_large, utf8
 
 # What a tar may expand to in all, however small it is.
 _ALLOWANCE_BYTES = 2**30
@@ -122,7 +122,9 @@ class _Unpacking:
                 try:
                     reason = bad_name(member.name) or self._make(archive, member)
                 except OSError as error:
-                    if error.errno is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise self._no_room() from error
+                    if error.errno in (None, errno.EIO):
                         raise  # of the archive or of the disk; anything else is of this one name
                     reason = f"cannot be unpacked ({error.strerror})"
                 if reason:
@@ -131,19 +133,28 @@ class _Unpacking:
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise EOFError("it has no end")
+            # The checksum of what was unpacked stands behind everything that is compressed.
+            while file.read(_PIECE_BYTES):
+                self._check_expansion(file.tell())
 
     def _check_room(self, member: tarfile.TarInfo) -> None:
         self._unpacked_bytes += member.size
-        if max(self._unpacked_bytes, member.offset_data + member.size) > self._most_bytes:
+        self._check_expansion(max(self._unpacked_bytes, member.offset_data + member.size))
+        if member.size > shutil.disk_usage(self._folder).free:
+            raise self._no_room()
+
+    def _no_room(self) -> RequestError:
+        free_bytes = shutil.disk_usage(self._folder).free
+        return RequestError(
+            f"data {str(self._path)!r} needs more room to be unpacked than the {free_bytes // 2**20} MB that are "
+            f"free in {str(self._folder.parent)!r}: set TMPDIR to a folder that has it, or give the folder"
+        )
+
+    def _check_expansion(self, expanded_bytes: int) -> None:
+        if expanded_bytes > self._most_bytes:
             raise RequestError(
                 f"data {str(self._path)!r} expands to more than {self._most_bytes / 1e9:.1f} GB: over 1 GiB and over "
                 f"{MOST_EXPANSION} times the archive's own size is taken for a bomb; if it is none, give the folder"
-            )
-        free_bytes = shutil.disk_usage(self._folder).free
-        if member.size > free_bytes:
-            raise RequestError(
-                f"data {str(self._path)!r} needs more room to be unpacked than the {free_bytes // 2**20} MB that are "
-                f"free in {str(self._folder.parent)!r}: set TMPDIR to a folder that has it, or give the folder"
             )
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
@@ -162,8 +173,8 @@ class _Unpacking:
                 return "hard link to no file that stands before it in the archive"
             if linked == target:
                 return "hard link to itself"
-        else:
-            check_file_size(member.size)
+        elif reason := too_large(member.size):
+            return reason
         target.parent.mkdir(parents=True, exist_ok=True)
         twice = target.is_file()
         target.unlink(missing_ok=True)

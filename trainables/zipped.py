@@ -5,7 +5,6 @@ more than a piece of it is expanded at a time.
 """
 
 import itertools
-import lzma
 import stat
 import struct
 import zipfile
@@ -15,19 +14,17 @@ from functools import cached_property
 from pathlib import Path
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, Refused, Tree, bad_name, check_file_size, digest
+from trainables.sources import MOST_EXPANSION, TWICE, Refused, Tree, bad_name, digest, too_large
 
 # What a member may expand to, however small it is in the archive.
 _ALLOWANCE_BYTES = 2**24
-# What is asked for at once. bzip2 and LZMA expand all of a piece, 4 KB to at most 90 MB.
+# What is asked for at once: more would be made of it before a member that claims to be small is found out.
 _PIECE_BYTES = 2**20
-_SMALL_PIECE_BYTES = 2**12
 
 # Everything that zipfile raises for damaged archives; a property test in tests/faults looks for more.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
     struct.error,
     EOFError,
     OSError,
@@ -78,13 +75,10 @@ class ZipSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
         member = self._members[path]
-        check_file_size(member.file_size)
-        plain = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        piece_bytes = _PIECE_BYTES if plain else _SMALL_PIECE_BYTES
         content = bytearray()
         try:
             with self._archive.open(member) as file:
-                while piece := file.read(piece_bytes):
+                while piece := file.read(_PIECE_BYTES):
                     content += piece
         except _DAMAGED as error:
             raise OSError(f"damaged in the archive ({error})") from error
@@ -102,6 +96,11 @@ class ZipSource:
             return "device, pipe or socket in an archive"
         if member.flag_bits & 1:
             return "encrypted"
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # zipfile expands whatever it has read by these: 300 MB of zeros are 240 bytes of bzip2.
+            return f"compressed by method {member.compress_type}: stored and Deflate (0 and 8) are read"
+        if reason := too_large(member.file_size):
+            return reason
         if member.header_offset in self._overlapping:
             return "its bytes are also another member's: no program makes such archives, bombs are"
         if member.file_size > max(_ALLOWANCE_BYTES, MOST_EXPANSION * member.compress_size):

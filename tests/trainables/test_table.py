@@ -84,6 +84,19 @@ def test_another_encoding_is_named(encoding, tmp_path):
         list_images(str(data))
 
 
+def test_labels_may_hold_anything(tmp_path):
+    labels = ["[red]cat/dog[/red]", "=1+1\ntwo\x1b[31m"]
+    lines = [f'{label}/{number}.png,"{labels[label == "dog"]}"' for label in ("cat", "dog") for number in range(3)]
+    listing = list_images(write_csv(tmp_path, "path,label\n" + "\n".join(lines)))
+    assert listing.classes == ("=1+1\ntwo\x1b[31m", "[red]cat/dog[/red]")
+
+
+def test_a_csv_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainables.sources.MOST_FILE_BYTES", 50)
+    with pytest.raises(RequestError, match=r"data.csv' cannot be read as CSV \(61 bytes: at most 50 are read\)"):
+        list_images(write_csv(tmp_path, "path,label\n" + "x" * 50))
+
+
 def test_many_mistakes_in_a_csv_are_summed_up(tmp_path):
     with pytest.raises(RequestError) as caught:
         list_images(write_csv(tmp_path, "path,label\n" + "a.png,\n" * 50))
