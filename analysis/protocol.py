@@ -54,12 +54,8 @@ def analyze(
         experiment = open_experiment(folder, ledger.history)
         finalists = contenders(ledger.history, experiment.metric)
         plan = Plan(finalists, seeds, experiment.spec["seed"])
-        if ledger.history.tests_opened and plan.next_work(ledger.history) and not reopen_test:
-            raise RequestError(
-                f"the test images of {folder.name} were opened before, for other models than this asks for ({seeds} "
-                "seeds of what is best now): opened again, they are no longer unseen. Ask as before, or say "
-                "--reopen-test"
-            )
+        if not reopen_test:
+            _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet)
         contestants = [plan.contestant(ledger.history, contender) for contender in finalists]
@@ -85,6 +81,16 @@ def analyze(
     if not tested:
         raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
     return analysis
+
+
+def _refuse_to_reopen(ledger: Ledger, plan: Plan) -> None:
+    """Raise `RequestError` if the test images were opened before, for other models than the plan asks for."""
+    if ledger.history.tests_opened and plan.next_work(ledger.history):
+        raise RequestError(
+            f"the test images of {ledger.path.parent.name} were opened before, for other models than this asks for "
+            f"({plan.seeds} seeds of what is best now): opened again, they are no longer unseen. Ask as before, or "
+            "say --reopen-test"
+        )
 
 
 def _choose_and_test(

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from foundation import RequestError
@@ -23,16 +24,19 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         self._descriptor = self._take()
         os.ftruncate(self._descriptor, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.pwrite(self._descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}".encode(), 0)
 
     def release(self) -> None:
-        """Give the lock back; a folder that holds nothing but the lock goes with it."""
+        """Give the lock back; a folder that holds nothing but the lock goes with it, and those made for it."""
         if self.folder.is_dir() and os.listdir(self.folder) == [LOCK]:
             (self.folder / LOCK).unlink()
-            self.folder.rmdir()
+            with suppress(OSError):  # something else is in there now
+                for folder in self._made or [self.folder]:
+                    folder.rmdir()
         os.close(self._descriptor)
 
     def _take(self) -> int:

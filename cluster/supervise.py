@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -95,7 +96,10 @@ class _Parent:
         sys.stdout.flush()
         sys.stderr.flush()
         reading, writing = os.pipe()
-        self.child = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside NumPy's threads; those are idle here, and OpenBLAS minds forks.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.child = os.fork()
         if self.child == 0:
             os.close(reading)
             self._be_the_driver(parent, writing)

@@ -19,14 +19,14 @@ def _leave_ray() -> Iterator[None]:
     disconnect()
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Return the exit code of a command line, and what it wrote to stdout and stderr, on one line each."""
     code = 0
     try:
         convscout.main(arguments)
     except SystemExit as ended:
         code = int(ended.code or 0)
-    written = capsys.readouterr()
+    written = capfd.readouterr()
     return code, " ".join(written.out.split()), " ".join(written.err.split())
 
 
@@ -78,7 +78,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
     ],
 )
 def test_a_wrong_request_exits_with_2_and_says_what_is_allowed(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
@@ -86,7 +86,7 @@ def test_a_wrong_request_exits_with_2_and_says_what_is_allowed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run(capfd, *arguments)
     assert code == 2
     assert message in err
     assert out == ""
@@ -95,11 +95,11 @@ def test_a_wrong_request_exits_with_2_and_says_what_is_allowed(
 
 
 def test_all_mistakes_of_a_space_file_come_at_once(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("space.yaml").write_text("learning_rte: 0.1\ndropout: {low: 0.9, high: 0.1}\noptimizer: [adm]\n")
-    code, _, err = run(capsys, "search", "digits", "--arch", "cnn", "--space", "space.yaml")
+    code, _, err = run(capfd, "search", "digits", "--arch", "cnn", "--space", "space.yaml")
     assert code == 2
     assert err.count("error:") == 3
     assert "did you mean 'learning_rate'?" in err
@@ -109,11 +109,11 @@ def test_all_mistakes_of_a_space_file_come_at_once(
 
 
 def test_storage_that_cannot_be_written_is_refused_in_under_5_seconds_before_ray_starts(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     began = time.monotonic()
-    code, _, err = run(capsys, "search", "digits", "--arch", "cnn", "--storage", str(tmp_path / "file"))
+    code, _, err = run(capfd, "search", "digits", "--arch", "cnn", "--storage", str(tmp_path / "file"))
     assert time.monotonic() - began < 5
     assert code == 2
     assert "cannot be written" in err
@@ -129,47 +129,47 @@ def test_storage_that_cannot_be_written_is_refused_in_under_5_seconds_before_ray
     ],
 )
 def test_a_data_folder_that_cannot_be_used(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, make: object, message: str
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, make: object, message: str
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     make(folder)  # type: ignore[operator]
-    code, _, err = run(capsys, "data", str(folder))
+    code, _, err = run(capfd, "data", str(folder))
     assert code == 2
     assert message in err
 
 
-def test_one_class_is_not_enough(capsys: pytest.CaptureFixture[str], tmp_path: Path, striped: Path) -> None:
+def test_one_class_is_not_enough(capfd: pytest.CaptureFixture[str], tmp_path: Path, striped: Path) -> None:
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "class0").symlink_to(striped / "class0")
-    code, _, _ = run(capsys, "data", str(folder))
+    code, _, _ = run(capfd, "data", str(folder))
     assert code == 2
 
 
 def test_data_shows_counts_and_writes_a_contact_sheet(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, striped: Path
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, striped: Path
 ) -> None:
     sheet = tmp_path / "sheet.png"
-    code, out, _ = run(capsys, "data", str(striped), "--sheet", str(sheet))
+    code, out, _ = run(capfd, "data", str(striped), "--sheet", str(sheet))
     assert code == 0
     assert "class0" in out
     assert "120" in out
     assert sheet.read_bytes().startswith(b"\x89PNG")
-    code, out, _ = run(capsys, "data", str(striped), "--json")
+    code, out, _ = run(capfd, "data", str(striped), "--json")
     assert sum(row["train"] for row in json.loads(out)["rows"]) > 70
 
 
-def test_spaces_lists_the_architectures_and_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "spaces", "--json")
+def test_spaces_lists_the_architectures_and_one_in_full(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "spaces", "--json")
     assert code == 0
     assert {"cnn", "alexnet", "vgg11", "mobilenet_v2"} <= {row["architecture"] for row in json.loads(out)}
-    code, out, _ = run(capsys, "spaces", "cnn", "--json")
+    code, out, _ = run(capfd, "spaces", "cnn", "--json")
     assert {"knob", "range", "unit", "baseline", "why"} == set(json.loads(out)[0])
 
 
-def test_a_storage_without_experiments_has_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(capsys, "runs", "--storage", str(tmp_path)) == (0, "There are none.", "")
+def test_a_storage_without_experiments_has_none(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capfd, "runs", "--storage", str(tmp_path)) == (0, "There are none.", "")
 
 
 @pytest.mark.parametrize(("asked", "message"), [("-5", "write +20"), ("x", "write +20")])

@@ -25,7 +25,7 @@ from cluster.ledger import read_history  # noqa: E402
 
 KINDS = ("parent", "driver", "worker", "worker", "raylet", "head", "gently")
 SPACE = "batch_size: 16\naccumulation_steps: 1\ncnn: {depth: 1, filters: 8, dense_layers: 1, dense_units: 16}\n"
-FIRST_TRIALS, MORE_TRIALS = 10, 10
+FIRST_TRIALS, MORE = 10, ("--trials", "+10")
 CHECKPOINT_EVERY = 1.0
 
 
@@ -47,10 +47,8 @@ def main() -> int:
         while time.monotonic() < end:
             commands += 1
             left_behind += _run(command, folder, chance, killed, end)
-            command = ("resume", str(folder), "--quiet")
-            history = read_history(folder) if rows(folder) else None
-            if history and not any(record.live for record in history.of_role("search")):
-                command = (*command, "--trials", f"+{MORE_TRIALS}")
+            if rows(folder):
+                command = ("resume", str(folder), "--quiet", *((), MORE)[not _unfinished(folder)])
         while _unfinished(folder):
             with Command("resume", str(folder), "--quiet") as last:
                 if last.end(3600) != 0:
