@@ -55,9 +55,7 @@ def data(
     if as_json:
         print(json.dumps(asdict(found), indent=1))
         return
-    terminal.show_overview(found)
-    if sheet:
-        say(f"Contact sheet: {sheet}")
+    terminal.show_overview(found, sheet)
 
 
 @app.command()
@@ -229,6 +227,26 @@ def analyze(
 
 
 @app.command()
+def reproduce(
+    run: options.Run, trial: options.Trial, storage: options.Storage = "runs", quiet: options.Quiet = False
+) -> None:
+    """Train a trial again and compare it epoch by epoch; exit with 1 if any bit differs."""
+    from cluster.storage import find_run
+
+    folder = find_run(run, storage)
+
+    def work(lock: "Lock") -> None:
+        from analysis.reproduce import reproduce as run_again
+
+        found = run_again(folder, trial, lock=lock, quiet=quiet, tell=terminal.tell)
+        terminal.show_reproduction(found)
+        if not found.equal:
+            raise typer.Exit(1)
+
+    terminal.driven(folder, work, go_on=shlex.join(sys.argv))
+
+
+@app.command()
 def report(run: options.Run, storage: options.Storage = "runs") -> None:
     """Draw the report again from analysis.json."""
     from analysis.protocol import REPORT, read_analysis
@@ -250,8 +268,6 @@ def predict(
     as_json: options.AsJson = False,
 ) -> None:
     """Classify images: class and probability of each."""
-    from dataclasses import asdict
-
     from analysis.deploy import load_model, write_predictions_csv
     from analysis.experiment import model_folder
 
@@ -260,14 +276,8 @@ def predict(
     predictions = load_model(model_folder(model, storage)).predict(images)
     if csv:
         write_predictions_csv(predictions, csv)
-    if as_json:
-        print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
-    else:
-        terminal.show_predictions(predictions)
-    if unread := sum(each.error is not None for each in predictions):
-        say(f"{unread} of {len(predictions)} files could not be read.", errors)
-        if unread == len(predictions):
-            raise typer.Exit(1)
+    if not terminal.show_predictions(predictions, as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

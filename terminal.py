@@ -6,9 +6,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +20,7 @@ from foundation import HaltError, RequestError, printable
 
 if TYPE_CHECKING:
     from analysis.deploy import Prediction
+    from analysis.reproduce import Reproduction
     from cluster.lock import Lock
     from trainables.overview import Overview
 
@@ -87,7 +90,7 @@ def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
     return [trial_row(record, metric) | {"config": record.config} for record in records]
 
 
-def show_overview(found: "Overview") -> None:
+def show_overview(found: "Overview", sheet: Path | None = None) -> None:
     """Print what is in a data set: counts per class and split, sizes, duplicates, refused files."""
     rows = [(row.name, row.train, row.val, row.test, row.total) for row in found.rows]
     total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
@@ -100,15 +103,36 @@ def show_overview(found: "Overview") -> None:
     if found.duplicates_in_train or found.n_leaks:
         say(f"Equal images: {found.duplicates_in_train} within train, {found.n_leaks} pairs across splits.")
     show_refused(found.refused, output)
+    if sheet:
+        say(f"Contact sheet: {sheet}")
 
 
-def show_predictions(predictions: Sequence["Prediction"]) -> None:
-    """Print the likeliest class of each image, or why it could not be read."""
+def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> bool:
+    """Print the likeliest class of each image, or why it could not be read; return whether any could be."""
+    unread = sum(each.error is not None for each in predictions)
+    if unread:
+        say(f"{unread} of {len(predictions)} files could not be read.", errors)
+    if as_json:
+        print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
+        return unread < len(predictions)
     rows = [
         (each.path, each.label or f"not read: {each.error}", f"{each.probability:.3f}" if each.label else "")
         for each in predictions
     ]
     show_table(("image", "class", "probability"), rows)
+    return unread < len(predictions)
+
+
+def show_reproduction(found: "Reproduction") -> None:
+    """Print whether a trial was reproduced; where it was not, what may explain it and the metric that differs first."""
+    say(found.sentence())
+    for cause in found.causes:
+        say(f"Likely cause: {cause}")
+    if found.differences:
+        metric = found.differences[0].metric
+        epochs = zip(found.before, found.now, strict=False)
+        rows = [(before["epoch"], before[metric], now[metric]) for before, now in epochs]
+        show_table(("epoch", f"{metric} before", f"{metric} now"), rows)
 
 
 def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None:
@@ -117,7 +141,7 @@ def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None
         return
     say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} refused:", console)
     for row in refused[:REFUSED_SHOWN]:
-        say(f"  {row['path']}: {row['reason']}", console)
+        say(f"  {row['path']}: {row['reason']}".replace("\n", "\ufffd"), console)
     if len(refused) > REFUSED_SHOWN:
         say(f"  ... and {len(refused) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all", console)
 
@@ -193,6 +217,8 @@ def exit_code(work: Callable[[], None], crashed: int = 1) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except typer.Exit as ended:
+        return ended.exit_code
     except Exception:
         traceback.print_exc()
         return crashed

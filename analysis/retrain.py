@@ -4,7 +4,7 @@ Both go through the search's launcher in one launch: a contender's final trainin
 runs have ended, while another's still run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.contest import Contestant
@@ -121,8 +121,25 @@ def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
+    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=plan.wanted(ledger.history), quiet=quiet)
+
+
+def run_trials(
+    ledger: Ledger,
+    roles: Sequence[str],
+    next_work: Callable[[History], Proposal | None],
+    *,
+    what: str,
+    wanted: int,
+    quiet: bool,
+) -> None:
+    """Train the unfinished trials of some roles and those that `next_work` proposes, none of them stopped early.
+
+    `what` and `wanted`, the number of trials in all, are for the display. Raises `KeyboardInterrupt` when it was
+    interrupted, `RequestError` where the experiment has not been calibrated.
+    """
     history, folder = ledger.history, ledger.path.parent
-    if plan.next_work(history) is None and not any(record.live for record in history.of_role(*ROLES)):
+    if next_work(history) is None and not any(record.live for record in history.of_role(*roles)):
         return  # Ray need not start
     experiment, calibrated = read_experiment(folder), history.calibrated
     if calibrated is None:
@@ -133,10 +150,8 @@ def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
     place = open_session(spec, calibrated)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
-    wanted = plan.wanted(history)
-    watching = watchers(folder, experiment, ROLES, place.slots, what="analysis", wanted=wanted, quiet=quiet)
-    in_order = place.slots == 1
-    dispatcher = Dispatcher(ledger, ROLES, plan.next_work, lambda *_: None, watching, in_order=in_order)
+    watching = watchers(folder, experiment, roles, place.slots, what=what, wanted=wanted, quiet=quiet)
+    dispatcher = Dispatcher(ledger, roles, next_work, lambda *_: None, watching, in_order=place.slots == 1)
     parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
     if not launch(ImageTrainable, dispatcher, place, parameters):
         raise KeyboardInterrupt
