@@ -143,6 +143,7 @@ def decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
         resize=spec.resize,
         val_fraction=spec.val_fraction,
         test_fraction=spec.test_fraction,
+        duplicates=spec.duplicates,
         on_progress=on_decoded,
     )
 

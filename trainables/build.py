@@ -8,7 +8,7 @@ hundred images are in memory at once.
 import hashlib
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation import Problems, write_json
-from trainables.decode import BadImage, decode, fit, probe_size
+from trainables import copying
+from trainables.decode import BadImage, decode_and_fit, probe_size
+from trainables.duplicates import Signature, signature, twins
 from trainables.images import Item, Listing, Refused, check_classes
 from trainables.split import SPLIT_SEED, SPLITS, make_split
 
@@ -42,6 +44,7 @@ class _Decoded:
     height: int
     channels: int
     sha256: bytes
+    signature: Signature
     mean: NDArray[np.float64]
     mean_square: NDArray[np.float64]
 
@@ -68,6 +71,7 @@ def build(
     resize: str,
     val_fraction: float,
     test_fraction: float,
+    duplicates: str,
     report: Callable[[int], None],
 ) -> None:
     """Write every file of a cache into `folder`, which must exist and be empty.
@@ -80,11 +84,19 @@ def build(
     items = [listing.items[image.row] for image in decoded]
     refused = [*listing.refused, *refused]
     _check_usable(listing, items, refused)
-    split = make_split(items, val_fraction=val_fraction, test_fraction=test_fraction)
+    digests = [image.sha256 for image in decoded]
+    copies = twins([image.signature for image in decoded], digests)
+    split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
+    found = copying.report(digests, copies, items, split)
+    if duplicates == "leave_out":
+        given = {item.split for item in items}
+        foreign = [pair for pair in found["pairs"] if pair["split"] in given]
+        found["left_out"] = copying.leave_out(foreign, items, split, listing.classes)
+    found["pairs"] = found["pairs"][:_MOST_PAIRS]
     channels = max(image.channels for image in decoded)
     labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
 
-    learning = [index for index, name in enumerate(split) if name != "test"]
+    learning = [index for index, name in enumerate(split) if name in ("train", "val")]
     testing = [index for index, name in enumerate(split) if name == "test"]
     for prefix, chosen in (("", learning), ("test_", testing)):
         _write_images(folder / f"{prefix}images.npy", scratch, [decoded[index].row for index in chosen], channels)
@@ -102,6 +114,7 @@ def build(
         "resize": resize,
         "split": _split_record(items, val_fraction, test_fraction),
         **_figures(decoded, items, split, listing.classes, channels),
+        "duplicates": found,
         "fingerprint": _fingerprint(decoded, labels, split, repr((listing.classes, channels, size))),
         "refused": [{"path": refusal.path, "reason": refusal.reason} for refusal in refused],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,7 +145,7 @@ def _figures(
     mean, deviation = _mean_and_deviation(train, channels)
     found = Counter(zip(split, (item.label for item in items), strict=True))
     return {
-        "n_images": len(items),
+        "n_images": sum(bool(name) for name in split),
         "counts": {name: {label: found[name, label] for label in classes} for name in SPLITS},
         "sizes": {
             "width": _least_median_most(image.width for image in decoded),
@@ -140,7 +153,6 @@ def _figures(
         },
         "mean": mean,
         "deviation": deviation,
-        "duplicates": _duplicates(decoded, items, split),
     }
 
 
@@ -150,16 +162,16 @@ def _decode_all(
     def decode_row(row: int) -> _Decoded | Refused:
         path = listing.items[row].path
         try:
-            image = decode(listing.source.read(path))
+            fitted, (height, width, channels) = decode_and_fit(listing.source.read(path), scratch.shape[1], resize)
         except BadImage as error:
             return Refused(path, str(error))
         except OSError as error:
             return Refused(path, f"cannot be read ({error.strerror or error})")
-        scratch[row] = fit(image, scratch.shape[1], resize)  # grey becomes three equal channels here
+        scratch[row] = fitted  # grey becomes three equal channels here
         mean, deviation = (np.asarray(figure, np.float64)[:, 0] for figure in cv2.meanStdDev(scratch[row]))
         sha256 = hashlib.sha256(scratch[row].data).digest()
-        height, width, channels = image.shape
-        return _Decoded(row, width, height, channels, sha256, mean, deviation**2 + mean**2)
+        sizes = width, height, channels
+        return _Decoded(row, *sizes, sha256, signature(scratch[row]), mean, deviation**2 + mean**2)
 
     results = list(_on_all_cores(decode_row, len(listing.items), report))
     decoded = [result for result in results if isinstance(result, _Decoded)]
@@ -231,19 +243,3 @@ def _fingerprint(
 def _least_median_most(values: Iterable[int]) -> dict[str, float]:
     numbers = sorted(values)
     return {"min": numbers[0], "median": float(np.median(numbers)), "max": numbers[-1]}
-
-
-def _duplicates(decoded: Sequence[_Decoded], items: Sequence[Item], split: Sequence[str]) -> dict[str, Any]:
-    """Count images whose pixels, as trained on, an earlier image has too: within train, and across splits."""
-    earlier: dict[bytes, dict[str, str]] = defaultdict(dict)
-    in_train = 0
-    pairs = []
-    for image, item, name in zip(decoded, items, split, strict=True):
-        seen = earlier[image.sha256]
-        in_train += name == "train" and "train" in seen
-        for other, other_path in seen.items():
-            if other != name:
-                pairs.append({"path": item.path, "split": name, "other_path": other_path, "other_split": other})
-                break
-        seen.setdefault(name, item.path)
-    return {"in_train": in_train, "across_splits": len(pairs), "pairs": pairs[:_MOST_PAIRS]}

@@ -25,7 +25,8 @@ from trainables.images import list_images, open_source
 from trainables.sources import cache_root, digest
 from trainables.split import SPLITS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+DUPLICATES = ("leave_out", "keep")
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,23 @@ def prepare(
     resize: str = "squash",
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
+    duplicates: str = "leave_out",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
     """Return the cache of `data`, decoding it first where that has not been done with these options.
 
     `image_size` is in pixels, 28 to 224; by default the median short side, rounded to a multiple of 16, between 32
     and 224. `resize` is "squash" or "crop" (the centre square). The fractions, 0.01 to 0.5, are of the
-    images not yet given away, for a split that the data does not give itself: first test, then val. `on_progress`
-    is called from this thread with the steps done and the steps in all.
+    images not yet given away, for a split that the data does not give itself: first test, then val. Copies of an image
+    stay on one side of a split that is made here; `duplicates` says what becomes of images of a given val or test
+    that train has too: "leave_out" or "keep". `on_progress` is called from this thread with the steps done and the
+    steps in all.
 
     Raises `RequestError` for data that cannot be used, options out of range, or a cache that cannot be written.
     """
-    _check_options(image_size, resize, val_fraction, test_fraction)
+    _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)
-    options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction)]
+    options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction, duplicates)]
     folder = cache_root() / digest(source.key, options)[:32]
     if (folder / "manifest.json").is_file():
         return open_cache(folder)
@@ -143,6 +147,7 @@ def prepare(
             resize=resize,
             val_fraction=val_fraction,
             test_fraction=test_fraction,
+            duplicates=duplicates,
             report=lambda done: report(done_before + done),
         )
     return open_cache(folder)
@@ -167,12 +172,16 @@ def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[
     return images, np.load(folder / "test_labels.npy"), [str(path) for path in paths]
 
 
-def _check_options(image_size: int | None, resize: str, val_fraction: float, test_fraction: float) -> None:
+def _check_options(
+    image_size: int | None, resize: str, val_fraction: float, test_fraction: float, duplicates: str
+) -> None:
     problems = Problems()
     if image_size is not None and not 28 <= image_size <= 224:
         problems.add(f"image size {image_size} is out of range: allowed are 28 to 224 pixels")
     if resize not in POLICIES:
         problems.add(unknown_word("resize", resize, POLICIES))
+    if duplicates not in DUPLICATES:
+        problems.add(unknown_word("duplicates", duplicates, DUPLICATES))
     for name, fraction in (("val fraction", val_fraction), ("test fraction", test_fraction)):
         if not 0.01 <= fraction <= 0.5:
             problems.add(f"{name} {fraction} is out of range: allowed are 0.01 to 0.5")

@@ -36,8 +36,9 @@ class Overview:
     """The numbers of a data set.
 
     `width` and `height` are {min, median, max} of the files in pixels; `imbalance` is the largest class over the
-    smallest in the training split; `leaks` are pairs of equal images in different splits, the first 100 of
-    `n_leaks`; `refused` is {path, reason} of each file that is not used.
+    smallest in the training split; `duplicates_within` counts further copies of an image, exact or near, in a split;
+    `leaks` are pairs of copies in different splits, the first 100 of `n_leaks`, of which `left_out` are not used;
+    `refused` is {path, reason} of each file that is not used.
     """
 
     data: str
@@ -47,9 +48,10 @@ class Overview:
     width: dict[str, float]
     height: dict[str, float]
     imbalance: float
-    duplicates_in_train: int
+    duplicates_within: dict[str, int]
     n_leaks: int
-    leaks: tuple[dict[str, str], ...]
+    left_out: int
+    leaks: tuple[dict[str, Any], ...]
     refused: tuple[dict[str, str], ...]
     split: dict[str, Any]
 
@@ -75,8 +77,9 @@ def overview(cache: ImageCache) -> Overview:
         width=cache.manifest["sizes"]["width"],
         height=cache.manifest["sizes"]["height"],
         imbalance=max(in_train) / min(in_train),
-        duplicates_in_train=duplicates["in_train"],
+        duplicates_within=duplicates["within"],
         n_leaks=duplicates["across_splits"],
+        left_out=duplicates["left_out"],
         leaks=tuple(duplicates["pairs"]),
         refused=tuple(cache.refused),
         split=cache.manifest["split"],

@@ -4,12 +4,14 @@ Given splits are kept. What is missing is held out of the training images, class
 at least one image in each split; or by whole groups, where there are groups.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foundation import RequestError, seed_from
+from trainables.duplicates import merged
 from trainables.table import Item
 
 SPLITS = ("train", "val", "test")
@@ -18,8 +20,13 @@ SPLITS = ("train", "val", "test")
 SPLIT_SEED = 0
 
 
-def make_split(items: Sequence[Item], *, val_fraction: float, test_fraction: float) -> list[str]:
+def make_split(
+    items: Sequence[Item], copies: NDArray[np.int64], *, val_fraction: float, test_fraction: float
+) -> list[str]:
     """Return "train", "val" or "test" for each item.
+
+    Items with equal numbers in `copies` show the same picture: they stay on one side of every split that is made
+    here, as items of one group do.
 
     Test, unless given, is `test_fraction` of the items that are not given to another split; val, unless given, is
     `val_fraction` of what remains. Each class must have an image for each split that is made and one to train
@@ -27,8 +34,9 @@ def make_split(items: Sequence[Item], *, val_fraction: float, test_fraction: flo
     """
     split = np.array([item.split or "train" for item in items], dtype=object)
     labels = np.array([item.label for item in items])
-    groups = np.array([item.group or "" for item in items])
-    hold_out: Callable[..., NDArray[np.int64]] = _by_group if any(groups) else _by_class
+    by_group = any(item.group for item in items)
+    groups = merged([copies.tolist(), [item.group or None for item in items]]) if by_group else copies
+    hold_out: Callable[..., NDArray[np.int64]] = _by_group if by_group else _by_class
     given = {item.split for item in items}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if name not in given:
@@ -40,23 +48,47 @@ def make_split(items: Sequence[Item], *, val_fraction: float, test_fraction: flo
 
 
 def _by_class(
-    labels: NDArray[np.str_], groups: NDArray[np.str_], fraction: float, leave: int, name: str
+    labels: NDArray[np.str_], groups: NDArray[np.int64], fraction: float, leave: int, name: str
 ) -> NDArray[np.int64]:
     """Return the rows held out: `fraction` of each class, rounded, at least 1, with at least `leave` left.
 
+    A group is held out whole or not at all, but where a class consists of nothing else.
+
     scikit-learn's stratified splitters promise only the overall number: of a class of 3 they hold out none.
     """
-    held_out = []
+    taken = np.zeros(len(labels), bool)
+    members, left = _members(groups), Counter(labels.tolist())
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = min(max(1, round(fraction * len(rows))), len(rows) - leave)
-        random = np.random.default_rng(seed_from(SPLIT_SEED, name, label))
-        held_out.append(random.permutation(rows)[:count])
-    return np.concatenate(held_out)
+        least = len(rows) - min(max(1, round(fraction * len(rows))), len(rows) - leave)
+        order = np.random.default_rng(seed_from(SPLIT_SEED, name, label)).permutation(rows)
+        for row in order:
+            whole = members.get(int(groups[row]), [int(row)])
+            of_class = Counter(labels[whole].tolist())
+            if (
+                not taken[row]
+                and left[label] > least
+                and all(left[each] - of_class[each] >= leave for each in of_class)
+            ):
+                taken[whole] = True
+                left -= of_class
+        if not taken[rows].any():  # all its images are copies of one another
+            taken[order[: len(rows) - least]] = True
+            left[label] = least
+    return np.flatnonzero(taken)
+
+
+def _members(groups: NDArray[np.int64]) -> dict[int, list[int]]:
+    """Return the rows of each group that has more than one."""
+    numbers, counts = np.unique(groups, return_counts=True)
+    found: dict[int, list[int]] = {int(number): [] for number in numbers[counts > 1]}
+    for row in np.flatnonzero(np.isin(groups, numbers[counts > 1])):
+        found[int(groups[row])].append(int(row))
+    return found
 
 
 def _by_group(
-    labels: NDArray[np.str_], groups: NDArray[np.str_], fraction: float, leave: int, name: str
+    labels: NDArray[np.str_], groups: NDArray[np.int64], fraction: float, leave: int, name: str
 ) -> NDArray[np.int64]:
     """Return the rows of one fold of scikit-learn's StratifiedGroupKFold, the one nearest to `fraction`.
 

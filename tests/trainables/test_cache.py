@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import zlib
 from pathlib import Path
 
 import cv2
@@ -77,7 +79,7 @@ def test_second_start_decodes_nothing(tmp_path, monkeypatch):
     first = prepare(data, on_progress=lambda done, total: steps.append((done, total)))
     assert steps[-1] == (40, 40)
     assert steps == sorted(steps)
-    monkeypatch.setattr(build, "decode", None)
+    monkeypatch.setattr(build, "decode_and_fit", None)
     assert prepare(data) == first
     monkeypatch.undo()
     os.environ["CONVSCOUT_CACHE"] = str(tmp_path / "cache")
@@ -171,25 +173,75 @@ def test_nothing_usable_is_left(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_duplicates(tmp_path):
-    data = write_images(tmp_path / "data", each=20)
-    pixels = (tmp_path / "data/cat/0.png").read_bytes()
-    for index in range(1, 20):
-        (tmp_path / f"data/cat/{index}.png").write_bytes(pixels)
-    prepared = prepare(data)
-    found = prepared.manifest["duplicates"]
+def splits_of(prepared):
     split = dict.fromkeys(open_test(prepared.folder)[2], "test")
     for name in ("train", "val"):
         split |= {prepared.paths()[row]: name for row in prepared.indices(name)}
-    cats = [split[path] for path in sorted(split) if path.startswith("cat")]
-    assert found["in_train"] == cats.count("train") - 1 == 13
-    assert (
-        found["across_splits"]
-        == len(found["pairs"])
-        == sum(set(cats[:index]) - {cats[index]} != set() for index in range(20))
+    return split
+
+
+def photograph(seed):
+    """Return an image with structure at all scales, as photographs have."""
+    rng = np.random.default_rng(seed)
+    layers = (cv2.resize(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), (96, 96)) for size in (3, 6, 12, 48))
+    return np.mean(list(layers), axis=0).astype(np.uint8)
+
+
+def write_photographs(folder, names):
+    folder.mkdir(parents=True)
+    for seed, name in enumerate(names):
+        cv2.imwrite(str(folder / name), photograph(zlib.crc32(f"{seed} {folder}".encode())))
+
+
+def test_copies_exact_and_near_stay_on_one_side(tmp_path):
+    for label in ("cat", "dog"):
+        write_photographs(tmp_path / "data" / label, [f"{index}.png" for index in range(20)])
+    cats = tmp_path / "data/cat"
+    for index in range(6):
+        image = cv2.imread(str(cats / f"{index}.png"))
+        cv2.imwrite(str(cats / f"{index}-recompressed.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 50])
+        cv2.imwrite(str(cats / f"{index}-small.png"), cv2.resize(image, (60, 60), interpolation=cv2.INTER_AREA))
+        (cats / f"{index}-exact.png").write_bytes((cats / f"{index}.png").read_bytes())
+    prepared = prepare(str(tmp_path / "data"))
+    split, found = splits_of(prepared), prepared.manifest["duplicates"]
+    for index in range(6):
+        names = ("", "-recompressed", "-small", "-exact")
+        where = {split[f"cat/{index}{name}{'.jpg' if 'recomp' in name else '.png'}"] for name in names}
+        assert len(where) == 1
+    assert sum(found["within"].values()) == 18
+    assert (found["across_splits"], found["left_out"], found["pairs"]) == (0, 0, [])
+
+
+def test_what_a_given_split_has_in_train_too_is_left_out_of_val_and_test(tmp_path):
+    for split in ("train", "val", "test"):
+        for label in ("cat", "dog"):
+            write_photographs(tmp_path / "data" / split / label, [f"{index}.png" for index in range(8)])
+    for source, copy in (("train/cat/0", "test/cat/8"), ("train/dog/1", "val/dog/9"), ("val/cat/2", "test/cat/9")):
+        image = cv2.imread(str(tmp_path / f"data/{source}.png"))
+        cv2.imwrite(str(tmp_path / f"data/{copy}.png"), np.clip(image * 1.01, 0, 255).astype(np.uint8))
+    prepared, kept = prepare(str(tmp_path / "data")), prepare(str(tmp_path / "data"), duplicates="keep")
+    gone = {"test/cat/8.png", "val/dog/9.png", "test/cat/9.png"}
+    assert set(splits_of(kept)) - set(splits_of(prepared)) == gone
+    assert prepared.manifest["n_images"] == len(splits_of(prepared)) == 48
+    assert prepared.counts["test"] == {"cat": 8, "dog": 8}
+    assert prepared.fingerprint != kept.fingerprint
+    for manifest, left_out in ((prepared.manifest, 3), (kept.manifest, 0)):
+        assert (manifest["duplicates"]["across_splits"], manifest["duplicates"]["left_out"]) == (3, left_out)
+    pairs = {pair["path"]: (pair["other_path"], pair["exact"]) for pair in prepared.manifest["duplicates"]["pairs"]}
+    assert pairs["test/cat/9.png"] == ("val/cat/2.png", False)
+
+
+def test_a_split_that_is_all_copies_is_refused_with_the_way_out(tmp_path):
+    for label in ("cat", "dog"):
+        write_photographs(tmp_path / "data/train" / label, [f"{index}.png" for index in range(4)])
+        shutil.copytree(tmp_path / "data/train" / label, tmp_path / "data/test" / label)
+    with pytest.raises(RequestError) as caught:
+        prepare(str(tmp_path / "data"))
+    assert caught.value.problems[0] == (
+        "class 'cat': all 4 images of test also stand in train, or in another split; give other images there, or keep "
+        "them with --duplicates keep"
     )
-    for pair in found["pairs"]:
-        assert split[pair["path"]] == pair["split"] != pair["other_split"] == split[pair["other_path"]]
+    assert prepare(str(tmp_path / "data"), duplicates="keep").counts["test"] == {"cat": 4, "dog": 4}
 
 
 def test_options_out_of_range_are_all_named(tmp_path):

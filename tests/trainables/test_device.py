@@ -7,7 +7,7 @@ import torch
 
 from trainables import device
 from trainables.calibrate import calibrate
-from trainables.device import PeakMemory, best_device, evaluation_batch
+from trainables.device import PeakMemory, best_device, evaluation_batch, name_of
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def test_the_device_is_that_of_the_slot(
 def test_without_a_gpu_in_the_slot_the_settings_are_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings, name = calibrate("fp32", torch.get_num_threads(), 0.0)
-    assert (settings.device, settings.precision, name) == ("cpu", "fp32", "cpu")
+    assert (settings.device, settings.precision, name) == ("cpu", "fp32", name_of(torch.device("cpu")))
 
 
 @pytest.mark.parametrize(

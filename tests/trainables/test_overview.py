@@ -36,7 +36,7 @@ def test_numbers(data):
     assert found.height == {"min": 30, "median": 30.0, "max": 30}
     assert found.image_shape == (3, 32, 32)
     assert found.resize == "squash"
-    assert (found.duplicates_in_train, found.n_leaks, found.leaks) == (0, 0, ())
+    assert (found.duplicates_within, found.n_leaks, found.leaks) == ({"train": 0, "val": 0, "test": 0}, 0, ())
     assert found.refused == ({"path": "cat/empty.png", "reason": "empty file (0 bytes)"},)
 
 
@@ -45,8 +45,8 @@ def test_leaks(data):
     for index in range(10):
         (folder / f"cat/{index}.png").write_bytes((folder / "cat/0.png").read_bytes())
     found = overview(prepare(str(folder)))
-    assert found.duplicates_in_train == 6
-    assert found.n_leaks >= 3
+    assert found.duplicates_within == {"train": 6, "val": 0, "test": 1}
+    assert (found.n_leaks, found.left_out) == (3, 0)
     assert all(leak["split"] != leak["other_split"] for leak in found.leaks)
 
 

@@ -1,0 +1,72 @@
+"""What becomes of copies of an image: counted, listed, and left out of a given val or test that train has too."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation import Problems, count
+from trainables.split import SPLITS
+from trainables.table import Item
+
+
+def report(
+    digests: Sequence[bytes], copies: NDArray[np.int64], items: Sequence[Item], split: Sequence[str]
+) -> dict[str, Any]:
+    """Return the copies, exact and near: how many within each split, and every pair across splits.
+
+    A pair names the image that is to give way: that of test where it stands in train or val, that of val where it
+    stands in train.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, first in enumerate(copies.tolist()):
+        groups[first].append(index)
+    within: Counter[str] = Counter()
+    pairs = []
+    for group in groups.values():
+        first_of: dict[str, int] = {}
+        for index in group:
+            within[split[index]] += split[index] in first_of
+            first_of.setdefault(split[index], index)
+        for index in group:
+            stronger = [first_of[name] for name in SPLITS[: SPLITS.index(split[index])] if name in first_of]
+            if stronger:
+                twin = stronger[0]
+                exact = digests[index] == digests[twin]
+                pairs.append(
+                    {
+                        "path": items[index].path,
+                        "split": split[index],
+                        "other_path": items[twin].path,
+                        "other_split": split[twin],
+                        "exact": exact,
+                    }
+                )
+    return {
+        "within": {name: within[name] for name in SPLITS},
+        "across_splits": len(pairs),
+        "pairs": pairs,
+        "left_out": 0,
+    }
+
+
+def leave_out(pairs: Sequence[dict[str, Any]], items: Sequence[Item], split: list[str], classes: Sequence[str]) -> int:
+    """Take the images of `pairs` out of their split and return how many; `RequestError` if that empties a class."""
+    paths = {pair["path"] for pair in pairs}
+    before = Counter(zip(split, (item.label for item in items), strict=True))
+    for index, item in enumerate(items):
+        if item.path in paths:
+            split[index] = ""
+    after = Counter(zip(split, (item.label for item in items), strict=True))
+    problems = Problems()
+    for name in ("val", "test"):
+        for label in classes:
+            if before[name, label] and not after[name, label]:
+                problems.add(
+                    f"class {label!r}: all {count(before[name, label], 'image')} of {name} also stand in train, or in "
+                    "another split; give other images there, or keep them with --duplicates keep"
+                )
+    problems.raise_if_any()
+    return len(paths)
