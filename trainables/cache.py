@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +128,7 @@ def prepare(
     source = open_source(data)
     options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction, duplicates)]
     folder = cache_root() / digest(source.key, options)[:32]
-    if (folder / "manifest.json").is_file():
+    with suppress(RequestError):  # none, or a damaged one: it is decoded again
         return open_cache(folder)
     listing = list_images(data, source)
     total = len(listing.items) * (1 if image_size else 2)
@@ -154,10 +155,18 @@ def prepare(
 
 
 def open_cache(folder: Path) -> ImageCache:
-    """Open a cache that `prepare` has made; raises `RequestError` where there is none."""
+    """Open a cache that `prepare` has made; raises `RequestError` where there is none, or only a part of one."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        channels, height, width = manifest["image_shape"]
+        counts = {name: sum(of_class.values()) for name, of_class in manifest["counts"].items()}
+        for prefix, expected in (("", counts["train"] + counts["val"]), ("test_", counts["test"])):
+            images = np.load(folder / f"{prefix}images.npy", mmap_mode="r")  # fails where the file is too short
+            if images.shape != (expected, height, width, channels):
+                raise ValueError(f"{prefix}images.npy holds {images.shape}, not {expected} images")
+            if len(np.load(folder / f"{prefix}labels.npy")) != expected:
+                raise ValueError(f"{prefix}labels.npy does not hold {expected} labels")
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise RequestError(f"image cache {str(folder)!r} cannot be opened ({error}): prepare the data again") from error
     return ImageCache(folder, manifest)
 

@@ -96,6 +96,22 @@ def test_second_start_decodes_nothing(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("name", ["images.npy", "test_images.npy", "labels.npy", "manifest.json"])
+def test_a_damaged_cache_is_made_again(tmp_path, name):
+    data = write_images(tmp_path / "data")
+    first = prepare(data)
+    whole = (first.folder / name).read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", None):
+        if damage is None:
+            (first.folder / name).unlink()
+        else:
+            (first.folder / name).write_bytes(damage)
+        with pytest.raises(RequestError, match="cannot be opened"):
+            open_cache(first.folder)
+        assert prepare(data).fingerprint == first.fingerprint
+        assert len((first.folder / name).read_bytes()) == len(whole)
+
+
 def test_a_changed_file_makes_another_cache(tmp_path):
     data = write_images(tmp_path / "data")
     first = prepare(data)
@@ -190,7 +206,7 @@ def photograph(seed):
 def write_photographs(folder, names):
     folder.mkdir(parents=True)
     for seed, name in enumerate(names):
-        cv2.imwrite(str(folder / name), photograph(zlib.crc32(f"{seed} {folder}".encode())))
+        cv2.imwrite(str(folder / name), photograph(zlib.crc32(f"{seed} {folder.parent.name} {folder.name}".encode())))
 
 
 def test_copies_exact_and_near_stay_on_one_side(tmp_path):
