@@ -2,22 +2,35 @@
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from foundation import RequestError
 
+_OVERHEAD_BYTES = 200_000  # names, learning rates, random numbers and the epochs so far
 # What torch and a model's own arithmetic raise where shapes do not fit.
 _MISFITS = (RuntimeError, ValueError, TypeError, ZeroDivisionError, IndexError)
 
 
-def impossible(
+@dataclass(frozen=True)
+class Preflight:
+    """Why a model cannot be built, or None if it can; and the most bytes that a state of its training has.
+
+    That is its parameters, two values of the optimizer for each, as adam keeps them, and its buffers, in float32.
+    """
+
+    impossible: str | None
+    state_bytes: int = 0
+
+
+def preflight(
     architecture: str,
     config: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     n_classes: int,
     source: str | None = None,
-) -> str | None:
-    """Return why no such model can be built for images of a shape (channels, height, width), or None if it can.
+) -> Preflight:
+    """Return what can be known of a model for images of a shape (channels, height, width) without computing.
 
     Whatever fails in `source`, the text of a user's own file, is a reason too, and begins with its line.
     """
@@ -42,7 +55,7 @@ def impossible(
             )
             built: Any = model.net
             if not isinstance(built, torch.nn.Module):
-                return f"build returned {type(built).__name__}, a torch.nn.Module is needed"
+                return Preflight(f"build returned {type(built).__name__}, a torch.nn.Module is needed")
             logits = model(torch.zeros(2, *image_shape))
     except RequestError:
         raise
@@ -50,12 +63,16 @@ def impossible(
         place = _place(error, f"{architecture}.py") if source is not None else ""
         if not place and not isinstance(error, _MISFITS):
             raise
-        return f"{place}{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        first_line = str(error).splitlines()[0] if str(error) else "no message"
+        return Preflight(f"{place}{type(error).__name__}: {first_line}")
     if not isinstance(logits, torch.Tensor):
-        return f"the model gives {type(logits).__name__}, a tensor of logits is needed"
+        return Preflight(f"the model gives {type(logits).__name__}, a tensor of logits is needed")
     if tuple(logits.shape) != (2, n_classes):
-        return f"the model gives an output of shape {tuple(logits.shape)} for 2 images and {n_classes} classes"
-    return None
+        found = f"an output of shape {tuple(logits.shape)} for 2 images and {n_classes} classes"
+        return Preflight(f"the model gives {found}")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    buffers = sum(buffer.numel() for buffer in model.buffers())
+    return Preflight(None, _OVERHEAD_BYTES + 4 * (3 * parameters + buffers))
 
 
 def _place(error: Exception, filename: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import spaces
 from cluster.storage import FORMAT, versions
 from foundation import Problems, RequestError
-from search.preflight import impossible
+from search.preflight import Preflight, preflight
 from search.spec import SearchSpec, differences
 from spaces import Space
 from spaces.domains import grid
@@ -29,9 +29,9 @@ class Request:
     spaces: Mapping[str, Space]
     sources: Mapping[str, str]
 
-    def impossible(self, architecture: str, config: Mapping[str, Any]) -> str | None:
-        """Return why a configuration cannot be built for these images, or None."""
-        return impossible(
+    def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
+        """Return whether a configuration can be built for these images, and how large its state is."""
+        return preflight(
             architecture, config, self.cache.image_shape, len(self.cache.classes), self.sources.get(architecture)
         )
 

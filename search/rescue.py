@@ -8,7 +8,7 @@ from cluster.session import Tell, note_resumed
 from cluster.storage import read_experiment
 from foundation import RequestError
 from search.request import OnDecoded, decoded_before, reopen
-from search.run import Outcome, train
+from search.run import Outcome, Planner, train
 from search.spec import checked_spec
 
 RESCUED = ("stopped", "lost", "out_of_memory", "data_error")
@@ -49,4 +49,4 @@ def rescue(
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")
-        return train(request, ledger, lambda _: None, lambda *_: None, None, quiet)
+        return train(request, ledger, Planner(request), lambda _: None, None, quiet, tell)

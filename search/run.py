@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, ru
 from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
+from search.disk import disk_bound, largest_state
 from search.halving import Halving, out_of_patience
 from search.methods import METHODS
 from search.question import Observation, Question
@@ -74,8 +76,10 @@ def search(
         if not spec.arch and (left_out := default_architectures()[1]):
             tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
         request = prepare_request(spec, on_decoded)
-        Planner(request).next_work(History())
-        open_session(spec.model_dump(), None)
+        planner = Planner(request)
+        planner.next_work(History())
+        slots = open_session(spec.model_dump(), None).slots
+        disk_bound(request, planner.most_state_bytes, slots, spec.trials, folder)
     on_request(request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with Ledger(folder, lock) as ledger:
@@ -84,7 +88,7 @@ def search(
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
             _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
-        return _run(request, ledger, quiet)
+        return _run(request, ledger, quiet, tell)
 
 
 def resume(
@@ -107,7 +111,7 @@ def resume(
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
-        return _run(request, ledger, quiet)
+        return _run(request, ledger, quiet, tell)
 
 
 def trials_in_all(asked: str | None, before: int) -> int:
@@ -142,26 +146,29 @@ def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell
         ledger.append("extended", trials=trials)
 
 
-def _run(request: Request, ledger: Ledger, quiet: bool) -> Outcome:
+def _run(request: Request, ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
     planner = Planner(request)
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
         return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
     budget = request.spec.time_budget
     left = None if budget is None else budget - ledger.history.seconds["search"]
-    return train(request, ledger, planner.next_work, planner.decide, left, quiet)
+    return train(request, ledger, planner, planner.next_work, left, quiet, tell)
 
 
 def train(
     request: Request,
     ledger: Ledger,
+    planner: "Planner",
     next_work: Callable[[History], Proposal | None],
-    decide: Callable[[History, TrialRecord, Row], Decision | None],
     budget_seconds: float | None,
     quiet: bool,
+    tell: Tell,
 ) -> Outcome:
     """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
     spec, folder = request.spec, ledger.path.parent
     place = open_session(spec.model_dump(), ledger.history.calibrated)
+    wanted = ledger.history.trials_wanted or spec.trials
+    tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
     calibrated = _calibrated(ledger, spec, place.slot)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
@@ -172,7 +179,7 @@ def train(
         ledger,
         ("search",),
         next_work,
-        decide,
+        planner.decide,
         watching,
         budget_seconds,
         metric=spec.metric,
@@ -234,7 +241,7 @@ class Planner:
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:
                 return None
-            why = self.request.impossible(space.architecture, config)
+            why = self._refused(space, config)
             if why is None:
                 return Proposal(
                     role="search",
@@ -252,6 +259,19 @@ class Planner:
             f"{space.architecture}: {MAX_DRAWS} configurations in a row cannot be built for this data, the last one "
             f"because: {rejected[-1]['why']}. Narrow its space with --space"
         )
+
+    def _refused(self, space: Space, config: dict[str, Any]) -> str | None:
+        found = self.request.preflight(space.architecture, config)
+        if found.state_bytes > self.most_state_bytes:
+            return (
+                f"its state has {found.state_bytes:,} bytes, and {self.most_state_bytes:,} were reckoned with at most"
+            )
+        return found.impossible
+
+    @cached_property
+    def most_state_bytes(self) -> int:
+        """The largest state of a trial that the disk was reckoned for."""
+        return largest_state(self.request)
 
     def _observations(self, records: list[TrialRecord]) -> list[Observation]:
         """Return the trials in order with their ranks; those still running rank as the worst."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import spaces
-from search.preflight import impossible
+from search.preflight import preflight
 from trainables.models import build_classifier
 from trainables.recipe import split
 
@@ -16,7 +16,7 @@ def test_an_architecture_of_ones_own_is_one_file() -> None:
     source = (EXAMPLES / "tiny_net.py").read_text()
     assert space.architecture == "tiny_net"
     assert space.baseline["learning_rate"] == 3e-3
-    assert impossible("tiny_net", space.baseline, (1, 28, 28), 4, source) is None
+    assert preflight("tiny_net", space.baseline, (1, 28, 28), 4, source).impossible is None
     _, knobs = split(space.baseline)
     model = build_classifier("tiny_net", (1, 28, 28), 4, knobs, mean=(0.0,), deviation=(1.0,), source=source)
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 4)

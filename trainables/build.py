@@ -29,9 +29,6 @@ from trainables.split import SPLIT_SEED, SPLITS, make_split
 
 # Images per piece of work of a thread, and rows per copy.
 _CHUNK = 64
-
-_MOST_PAIRS = 100
-
 T = TypeVar("T")
 
 
@@ -87,12 +84,7 @@ def build(
     digests = [image.sha256 for image in decoded]
     copies = twins([image.signature for image in decoded], digests)
     split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
-    found = copying.report(digests, copies, items, split)
-    if duplicates == "leave_out":
-        given = {item.split for item in items}
-        foreign = [pair for pair in found["pairs"] if pair["split"] in given]
-        found["left_out"] = copying.leave_out(foreign, items, split, listing.classes)
-    found["pairs"] = found["pairs"][:_MOST_PAIRS]
+    found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
     channels = max(image.channels for image in decoded)
     labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
 

@@ -11,8 +11,30 @@ from foundation import Problems, count
 from trainables.split import SPLITS
 from trainables.table import Item
 
+MOST_PAIRS = 100
 
-def report(
+
+def handle(
+    digests: Sequence[bytes],
+    copies: NDArray[np.int64],
+    items: Sequence[Item],
+    split: list[str],
+    classes: Sequence[str],
+    leave_out: bool,
+) -> dict[str, Any]:
+    """Return what the manifest says of copies; with `leave_out`, take them out of a `split` that was given.
+
+    Raises `RequestError` if that leaves a class without images in a split.
+    """
+    found = _report(digests, copies, items, split)
+    if leave_out:
+        given = {item.split for item in items}
+        foreign = [pair for pair in found["pairs"] if pair["split"] in given]
+        found["left_out"] = _leave_out(foreign, items, split, classes)
+    return {**found, "pairs": found["pairs"][:MOST_PAIRS]}
+
+
+def _report(
     digests: Sequence[bytes], copies: NDArray[np.int64], items: Sequence[Item], split: Sequence[str]
 ) -> dict[str, Any]:
     """Return the copies, exact and near: how many within each split, and every pair across splits.
@@ -52,7 +74,7 @@ def report(
     }
 
 
-def leave_out(pairs: Sequence[dict[str, Any]], items: Sequence[Item], split: list[str], classes: Sequence[str]) -> int:
+def _leave_out(pairs: Sequence[dict[str, Any]], items: Sequence[Item], split: list[str], classes: Sequence[str]) -> int:
     """Take the images of `pairs` out of their split and return how many; `RequestError` if that empties a class."""
     paths = {pair["path"] for pair in pairs}
     before = Counter(zip(split, (item.label for item in items), strict=True))

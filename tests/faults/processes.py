@@ -99,8 +99,11 @@ class Command:
         row: Row = self.until(found, timeout)
         return row
 
-    def leaves_nothing(self, timeout: float = 30.0) -> bool:
-        """Whether all processes of the ended command are gone within a time; Ray's own take some seconds."""
+    def leaves_nothing(self, timeout: float = 90.0) -> bool:
+        """Whether all processes of the ended command are gone within a time.
+
+        Ray's agents take 61 s to notice that their head is gone, where no parent is left to end them.
+        """
         end = time.monotonic() + timeout
         while self.pids() and time.monotonic() < end:
             time.sleep(0.05)

@@ -1,7 +1,7 @@
 import pytest
 
 import spaces
-from search.preflight import impossible
+from search.preflight import preflight
 
 SHRINKING = """
 from torch import nn
@@ -22,18 +22,18 @@ def config(**knobs: object) -> dict[str, object]:
 
 
 def test_a_possible_configuration_has_nothing_against_it() -> None:
-    assert impossible("cnn", spaces.load("cnn").baseline, (3, 32, 32), 10) is None
+    assert preflight("cnn", spaces.load("cnn").baseline, (3, 32, 32), 10).impossible is None
 
 
 def test_a_kernel_larger_than_the_image_is_said_in_torchs_words() -> None:
-    why = impossible("mine", config(kernel=40), (3, 32, 32), 10, SHRINKING)
+    why = preflight("mine", config(kernel=40), (3, 32, 32), 10, SHRINKING).impossible
     assert why is not None
     assert why.startswith("RuntimeError: ")
     assert "ernel size" in why
 
 
 def test_an_output_of_the_wrong_shape_is_found() -> None:
-    why = impossible("mine", config(kernel=3), (1, 28, 28), 4, WRONG)
+    why = preflight("mine", config(kernel=3), (1, 28, 28), 4, WRONG).impossible
     assert why == "the model gives an output of shape (2, 5) for 2 images and 4 classes"
 
 
@@ -61,6 +61,6 @@ def build(image_shape, classes, *, kernel):
     ],
 )
 def test_a_mistake_in_a_users_own_file_is_named(forward: str, build: str, why: str) -> None:
-    found = impossible("mine", config(kernel=3), (3, 2, 2), 4, FAILING.format(forward=forward, build=build))
+    found = preflight("mine", config(kernel=3), (3, 2, 2), 4, FAILING.format(forward=forward, build=build)).impossible
     assert found is not None
     assert found.startswith(why)
