@@ -15,6 +15,7 @@ from analysis.experiment import MODEL, Experiment, open_experiment
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.select import contenders
+from analysis.troubles import recorded_troubles
 from cluster.history import TrialRecord
 from cluster.ledger import Ledger
 from cluster.lock import Lock
@@ -63,6 +64,7 @@ def analyze(
             "format": FORMAT,
             "experiment": experiment.provenance(),
             "search": experiment.search_results(),
+            "troubles": recorded_troubles(ledger.history),
             "contenders": [each.to_json() for each in contestants],
             "tests_opened": len(ledger.history.tests_opened),
         }

@@ -12,6 +12,7 @@ import numpy as np
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.summary import summary
 from analysis.tested import confusion_matrix, figures_on_test, roc_curves
+from analysis.troubles import troubles
 from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent
 from foundation import count
 
@@ -117,6 +118,7 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Confusion matrix": confusion_matrix,
     "ROC curves": roc_curves,
     "Configuration": configuration,
+    "What went wrong": troubles,
     "Data and provenance": provenance,
 }
 

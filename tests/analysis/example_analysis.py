@@ -27,6 +27,13 @@ def example_analysis(
     return {
         "format": 1,
         "experiment": _experiment(classes, n_trials),
+        "troubles": {
+            "failed": [{"trial": 7, "role": "search", "status": "diverged", "error": "epoch 3: train_loss nan"}],
+            "lost": [{"trial": 9, "attempt": 1, "cause": "died", "error": "the worker process died (SYSTEM_ERROR)"}],
+            "rescued": [4],
+            "interruptions": 1,
+            "changed": ["torch was 2.9.0 and is 2.9.1"],
+        },
         "search": {"by_status": by_status, "seconds": 4380.0, "rejected": 3, "trials": trials},
         "contenders": contenders,
         "chosen": {

@@ -248,3 +248,26 @@ def test_columns_of_numbers_are_aligned_right() -> None:
     table = Table("", ("a", "b", "c", "d"), (("1,200", "-0.5", "cat", "3e-05"), ("91.2 %", "–", "7", "12 min")))
     assert table.numeric == (True, True, False, True)
     assert Table("", ("a",), ()).numeric == (False,)
+
+
+def test_what_went_wrong_is_counted_and_listed(analysis: dict[str, Any]) -> None:
+    section = ready(analysis, "What went wrong")
+    assert section.sentences == (
+        "Of 1 trial that failed, 1 diverged.",
+        "Of 1 worker process that failed, 1 died; their trials went on from their last checkpoints.",
+        "Rescued, so trained to the end although a rung had stopped them: trials 4.",
+        "It was interrupted 1 time and went on from its ledger.",
+        "Versions changed while it ran: torch was 2.9.0 and is 2.9.1.",
+    )
+    assert section.tables[0].rows[0] == ("7", "diverged", "epoch 3: train_loss nan")
+
+
+def test_when_nothing_went_wrong_that_is_one_sentence(analysis: dict[str, Any]) -> None:
+    from analysis.troubles import recorded_troubles
+    from cluster.history import History
+
+    analysis["troubles"] = recorded_troubles(History())
+    section = ready(analysis, "What went wrong")
+    assert (len(section.sentences), section.tables) == (1, ())
+    del analysis["troubles"]
+    assert isinstance(SECTIONS["What went wrong"](analysis), NotYet)

@@ -41,7 +41,7 @@ def main() -> int:
         (Path(name) / "space.yaml").write_text(SPACE)
         first = ("search", "digits", "--arch", "cnn", "--method", "random", "--trials", str(FIRST_TRIALS), "--epochs")
         where = ("--name", "soak", "--storage", str(folder.parent), "--space", str(Path(name) / "space.yaml"))
-        command = (*first, "30", *where, "--precision", "fp32", "--checkpoint-every", f"{CHECKPOINT_EVERY}s", "--quiet")
+        command = (*first, "12", *where, "--precision", "fp32", "--checkpoint-every", f"{CHECKPOINT_EVERY}s", "--quiet")
         end = time.monotonic() + 60 * options.minutes
         commands, left_behind = 0, 0
         while time.monotonic() < end:
