@@ -6,11 +6,13 @@ imports nothing but the standard library, so that `convscout --help` stays fast.
 
 import difflib
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -118,7 +120,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part; a crash leaves the old one.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
     try:
         yield beside
         with open(beside, "rb") as file:
@@ -131,7 +133,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `path`; on a clean exit it takes the place of whatever was at `path`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -140,6 +142,7 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
+        fault("folder.before_rename")
         try:
             os.rename(beside, path)
         except OSError:
@@ -149,6 +152,26 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
             os.rename(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return where this process writes what is to become `path`; what a dead process of this host left is removed."""
+    start = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        pid = left.name.removeprefix(start).removesuffix(".tmp")
+        if pid.isdigit() and not _lives(int(pid)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{start}{os.getpid()}.tmp")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_json(path: Path, value: object) -> None:

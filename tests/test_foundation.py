@@ -1,4 +1,8 @@
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +10,7 @@ import pytest
 from foundation import (
     Problems,
     RequestError,
+    fault,
     folder_written_beside,
     printable,
     seed_from,
@@ -69,3 +74,30 @@ def test_a_folder_takes_the_place_of_the_one_before_only_when_it_is_complete(tmp
 
 def test_control_characters_are_made_visible() -> None:
     assert printable("a\x1b[31mb\r\nc") == "a\ufffd[31mb\ufffd\nc"
+
+
+def test_what_a_dead_process_left_beside_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for pid in (done.stdout.strip(), str(os.getppid())):
+        (tmp_path / f".cache.{socket.gethostname()}.{pid}.tmp").mkdir()
+    (tmp_path / f".cache.other-host.{done.stdout.strip()}.tmp").mkdir()
+    with folder_written_beside(tmp_path / "cache") as beside:
+        (beside / "file").touch()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(
+        [f".cache.{socket.gethostname()}.{os.getppid()}.tmp", f".cache.other-host.{done.stdout.strip()}.tmp", "cache"]
+    )
+
+
+def test_a_fault_happens_the_nth_time_over_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault("somewhere")  # nothing is asked for
+    monkeypatch.setenv("CONVSCOUT_FAULT", "somewhere:memory:3,elsewhere:full:1")
+    monkeypatch.setenv("CONVSCOUT_FAULT_COUNTS", str(tmp_path))
+    script = "from foundation import fault; fault('somewhere')"
+    assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1]).returncode == 0
+    fault("somewhere")
+    with pytest.raises(MemoryError, match="somewhere"):
+        fault("somewhere")
+    fault("somewhere")
+    with pytest.raises(OSError, match="No space left"):
+        fault("elsewhere")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from foundation import Problems, write_json
 from trainables import copying
 from trainables.decode import BadImage, decode_and_fit, probe_size
-from trainables.duplicates import Signature, signature, twins
+from trainables.duplicates import signature, twins
 from trainables.images import Item, Listing, Refused, check_classes
 from trainables.split import SPLIT_SEED, SPLITS, make_split
 
@@ -41,7 +41,7 @@ class _Decoded:
     height: int
     channels: int
     sha256: bytes
-    signature: Signature
+    signature: NDArray[np.float32]
     mean: NDArray[np.float64]
     mean_square: NDArray[np.float64]
 
@@ -82,11 +82,11 @@ def build(
     refused = [*listing.refused, *refused]
     _check_usable(listing, items, refused)
     digests = [image.sha256 for image in decoded]
-    copies = twins([image.signature for image in decoded], digests)
+    labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
+    copies = twins([image.signature for image in decoded], digests, labels, lambda index: scratch[decoded[index].row])
     split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
     found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
     channels = max(image.channels for image in decoded)
-    labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
 
     learning = [index for index, name in enumerate(split) if name in ("train", "val")]
     testing = [index for index, name in enumerate(split) if name == "test"]
