@@ -22,7 +22,7 @@ from cluster.lock import Lock
 from cluster.session import Tell, note_resumed
 from cluster.storage import checkpoint_folder, run_argument, versions
 from cluster.table import write_trials_csv
-from foundation import RequestError, write_json
+from foundation import RequestError, fault, write_json
 from trainables import checkpoint
 from trainables.models import Classifier
 from trainables.recipe import split
@@ -118,8 +118,10 @@ def _choose_and_test(
             rows[name] |= figures
         return
     models = {name: [_load(experiment, record) for record in finals[name]] for name in trials}
-    ledger.append("chosen", **analysis["chosen"])
-    ledger.append("test_opened", finals=trials)
+    if not (opened and opened[-1]["finals"] == trials):  # else it was opened for them, and then the process died
+        ledger.append("chosen", **analysis["chosen"])
+        ledger.append("test_opened", finals=trials)
+    fault("analysis.test_opened")
     analysis["tests_opened"] = len(opened)
     cache = experiment.cache()
     for name, figures in test_figures(models, cache.folder, cache.classes).items():

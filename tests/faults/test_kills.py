@@ -83,3 +83,16 @@ def test_one_worker_and_one_seed_decide_the_same_with_and_without_kills(storage:
         figures[name] += [{k: trial_row(r, "val_accuracy")[k] for k in steady} for r in history.trials.values()]
     assert history.incarnation > 1
     assert figures["calm"] == figures["killed"]
+
+
+@pytest.mark.parametrize("point", ["analysis.test_opened:kill:1", "checkpoint.mid_write:kill:1", "trial.begin:kill:3"])
+def test_an_analysis_that_is_killed_goes_on_and_opens_the_test_once(storage: Path, asked, plant, point: str) -> None:
+    finished(storage / "x", *asked("--method", "random", trials=2, epochs=3))
+    said = finished(storage / "x", "analyze", str(storage / "x"), "--seeds", "2", environment=plant(point))
+    events = [row["event"] for row in rows(storage / "x")]
+    assert (events.count("chosen"), events.count("test_opened")) == (1, 1)
+    history = read_history(storage / "x")
+    assert {record.status for record in history.of_role("retrain", "final")} == {"completed"}
+    assert len(history.of_role("retrain")) == len(history.of_role("final")) in (2, 4)
+    assert f"Model:  {storage / 'x' / 'model'}" in said
+    assert (storage / "x" / "model" / "weights.safetensors").is_file()
