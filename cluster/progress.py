@@ -68,11 +68,12 @@ class Progress(Guarded):
             self._start_live()
             if mine and (notes := _notes(row)):
                 self._print(f"trial {mine.trial} {clean(mine.architecture)}: {notes}")
+        elif mine and row["event"] == "lost":
+            self._print(f"{_clock(row)}  trial {mine.trial} {clean(mine.architecture)}: {_notes(row)}")
         elif mine and row["event"] in ("started", "ended"):
             self._estimate_time_left(row, history)
-            clock = time.strftime("%H:%M:%S", time.localtime(row["time"]))
             line = _started(row, mine) if row["event"] == "started" else self._ended(self._standing, mine)
-            self._print(f"{clock}  {line}")
+            self._print(f"{_clock(row)}  {line}")
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -188,8 +189,15 @@ def _started(row: Row, record: TrialRecord) -> str:
     return f"{line}; {notes}" if (notes := _notes(row)) else line
 
 
+def _clock(row: Row) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(row["time"]))
+
+
 def _notes(row: Row) -> str:
-    """Return what else a worker said when it started: which layers train, which checkpoints were damaged."""
+    """Return what else a worker said when it started (which layers train, which checkpoints were damaged), or why it
+    was lost."""
+    if row["event"] == "lost":
+        return clean(f"lost its worker, attempt {row['attempt']} ({row['cause']}): {row['error']}", ERROR_CHARACTERS)
     notes = [row["trains"]] if row.get("trains") else []
     notes += [f"checkpoint passed over, {damaged}" for damaged in row.get("damaged", ())]
     return clean("; ".join(notes), ERROR_CHARACTERS)

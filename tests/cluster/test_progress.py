@@ -179,6 +179,19 @@ def test_plain_lines_say_failures_loudly_with_a_harmless_error_text():
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize("console", [plain_console(), terminal()], ids=["plain", "terminal"])
+def test_a_lost_worker_is_said_once_with_its_cause(console):
+    progress = search_progress(console)
+    run = ObservedRun(progress)
+    trial = run.begin()
+    lost = {"attempt": 1, "charged": True, "alone": False}
+    run.write("lost", trial=trial, cause="hung", error="epoch 2 hung: no end after 130 s\x1b[2J", **lost)
+    run.start(trial, attempt=2)
+    progress.close()
+    said = console.file.getvalue()
+    assert said.count("trial 0 cnn: lost its worker, attempt 1 (hung): epoch 2 hung: no end after 130 s [2J") == 1
+
+
 def test_plain_lines_of_a_second_attempt_and_of_a_final_training():
     progress = Progress(["final"], "demo", "val_accuracy", slots=1, wanted=2, console=plain_console())
     run = ObservedRun(progress)
