@@ -1,7 +1,7 @@
 """What every room stands on: mistakes a user can act on, whole-or-nothing files, and seeds made from names.
 
 The rooms downstairs may not import one another, yet all of them refuse requests and write files. This module
-imports nothing but the standard library, so that `convscout --help` stays fast.
+imports nothing but the standard library at its top, so that `convscout --help` stays fast.
 """
 
 import difflib
@@ -17,6 +17,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+MOST_YAML_BYTES = 1_000_000
 
 
 class RequestError(Exception):
@@ -112,6 +115,51 @@ def count(number: int, noun: str) -> str:
     """Return "1 run", "3 runs", "1,000 images"; the noun is given in the singular."""
     plural = noun if number == 1 else noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {plural}"
+
+
+def read_yaml(path: Path, option: str) -> dict[Any, Any]:
+    """Return the mapping that a YAML file holds; nothing in it can run code, or grow when it is read.
+
+    `option` begins the messages. Raises `RequestError` for a file that cannot be read, is no YAML or no mapping, has
+    a key twice in one mapping, which YAML would silently take the last of, or aliases, which can nest a few lines
+    into gigabytes.
+    """
+    import yaml
+
+    where = f"{option} {path}"
+    try:
+        if path.stat().st_size > MOST_YAML_BYTES:
+            raise RequestError(f"{where} has {path.stat().st_size:,} bytes: at most {MOST_YAML_BYTES:,} are read")
+        source = path.read_text(encoding="utf-8")
+        if alias := next((token for token in yaml.scan(source) if isinstance(token, yaml.AliasToken)), None):
+            raise RequestError(f"{where}, line {alias.start_mark.line + 1}: aliases (*name) are not read: write it out")
+        content = yaml.safe_load(source)
+        doubles = _doubles(yaml.compose(source, Loader=yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise RequestError(f"{where} cannot be read: {error}") from None
+    except RecursionError:
+        raise RequestError(f"{where} cannot be read: it is nested too deeply") from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise RequestError(f"{where} holds {found}: lines like `name: value` are needed")
+    if doubles:
+        raise RequestError(*(f"{where}: {key} is there twice, again in line {line}" for key, line in doubles))
+    return content
+
+
+def _doubles(node: Any) -> list[tuple[str, int]]:
+    """Return the keys that a mapping holds twice, and their lines."""
+    if not hasattr(node, "value") or not isinstance(node.value, list):
+        return []
+    found, seen = [], set()
+    for item in node.value:
+        key, value = item if isinstance(item, tuple) else (None, item)
+        if key is not None:
+            if key.value in seen:
+                found.append((str(key.value), key.start_mark.line + 1))
+            seen.add(key.value if isinstance(key.value, str) else None)
+        found += _doubles(value)
+    return found
 
 
 @contextmanager

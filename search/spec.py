@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from foundation import RequestError, unknown_word
+from foundation import RequestError, read_yaml, unknown_word
 from search.methods import METHODS
 from trainables.builtin import BUILTIN
 
@@ -126,16 +126,8 @@ def differences(old: dict[str, Any], new: SearchSpec) -> list[str]:
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"--config {path} cannot be read: {error}") from None
-    if not isinstance(loaded, dict):
-        raise RequestError(f"--config {path}: expected lines like `trials: 20`, found {type(loaded).__name__}")
     named: dict[str, Any] = {}
-    for key, value in loaded.items():
+    for key, value in read_yaml(Path(path), "--config").items():
         name = str(key).replace("-", "_")
         if name in named:
             raise RequestError(f"--config {path}: the key {key} is there twice")

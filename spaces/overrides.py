@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foundation import Problems, RequestError, unknown_word
+from foundation import Problems, RequestError, read_yaml, unknown_word
 from spaces.domains import (
     Choice,
     Integer,
@@ -37,7 +37,7 @@ def read_space_file(path: Path, spaces: Sequence[Space]) -> tuple[Space, ...]:
     """
     from spaces import names  # not above: that module imports this one
 
-    content = _read_yaml(path)
+    content = {plain(key): value for key, value in read_yaml(path, "--space").items()}
     problems = Problems()
     architectures = {*names(), *(space.architecture for space in spaces)}
     known = architectures.union(*(space.knobs for space in spaces))
@@ -148,35 +148,3 @@ def _moved(baseline: Mapping[str, Any], knobs: Mapping[str, Knob]) -> dict[str, 
             usual = baseline.get(name, TRAINING_BASELINE.get(name, points[len(points) // 2]))
             moved[name] = nearest(knob.domain, usual)
     return moved
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        source = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(source)
-        doubles = _doubles(yaml.compose(source, Loader=yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"the space file {path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else f"a {type(content).__name__}"
-        raise RequestError(f"the space file {path} holds {found}: a mapping of knobs or architectures is needed")
-    if doubles:
-        raise RequestError(*(f"{path.name}: {key} is there twice, again in line {line}" for key, line in doubles))
-    return {plain(key): value for key, value in content.items()}
-
-
-def _doubles(node: Any) -> list[tuple[str, int]]:
-    """Return the keys that a mapping holds twice, and their lines; YAML would silently take the last of them."""
-    if not hasattr(node, "value") or not isinstance(node.value, list):
-        return []
-    found, seen = [], set()
-    for item in node.value:
-        key, value = item if isinstance(item, tuple) else (None, item)
-        if key is not None:
-            if key.value in seen:
-                found.append((str(key.value), key.start_mark.line + 1))
-            seen.add(key.value if isinstance(key.value, str) else None)
-        found += _doubles(value)
-    return found

@@ -18,8 +18,8 @@ def test_an_end_while_images_are_decoded_leaves_nothing_behind(
     storage: Path, asked, plant, tmp_path: Path, number: signal.Signals
 ) -> None:
     cache = tmp_path / "cache"
-    environment = {"CONVSCOUT_CACHE": str(cache), **plant("folder.before_rename:hang:1")}
-    with Command(*asked(), environment=environment) as running:
+    environment = {"CONVSCOUT_CACHE": str(cache)}
+    with Command(*asked(), environment=environment | plant("folder.before_rename:hang:1")) as running:
         running.until(lambda: list(cache.glob(".*.tmp/manifest.json")))
         running.kill("parent", number)
         assert running.end(20) == (130 if number != signal.SIGKILL else -number)

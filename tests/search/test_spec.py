@@ -80,7 +80,7 @@ def test_a_config_file_gives_options_and_the_command_line_wins(tmp_path: Path) -
         ("data: digits\ntrials: true\n", "--trials True: it must be a valid integer"),
         ("data: digits\nval-fraction: .nan\n", "--val-fraction nan: it must be a finite number"),
         ("data: digits\ntime-budget: 1m\ntime_budget: 2m\n", "the key time_budget is there twice"),
-        ("- 1\n", "expected lines like `trials: 20`, found list"),
+        ("- 1\n", "holds a list: lines like `name: value` are needed"),
         ("a: [", "--config .*search.yaml cannot be read"),
     ],
 )

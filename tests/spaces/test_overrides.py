@@ -189,8 +189,8 @@ def test_one_file_serves_every_search(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds nothing: a mapping of knobs or architectures is needed"),
-        ("- flip", "holds a list: a mapping of knobs or architectures is needed"),
+        ("", "holds nothing: lines like `name: value` are needed"),
+        ("- flip", "holds a list: lines like `name: value` are needed"),
         ("flip: [0.1", "cannot be read: while parsing a flow sequence"),
         ("flip: 0.1\nshift: 0.1\nflip: 0.2", "space.yaml: flip is there twice, again in line 3"),
         ("cnn:\n  flip: 0.1\n  flip: 0.2", "space.yaml: flip is there twice, again in line 3"),
@@ -204,5 +204,5 @@ def test_a_file_that_is_no_space_file(tmp_path, text, message):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(RequestError, match=r"the space file .*none\.yaml cannot be read: .*No such file"):
+    with pytest.raises(RequestError, match=r"--space .*none\.yaml cannot be read: .*No such file"):
         read_space_file(tmp_path / "none.yaml", (CNN,))
