@@ -197,10 +197,12 @@ def splits_of(prepared):
 
 
 def photograph(seed):
-    """Return an image with structure at all scales, as photographs have."""
+    """Return an image as photographs are: less structure at fine scales than at coarse ones, and that in brightness."""
     rng = np.random.default_rng(seed)
-    layers = (cv2.resize(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), (96, 96)) for size in (3, 6, 12, 48))
-    return np.mean(list(layers), axis=0).astype(np.uint8)
+    kinds = ((3, 3), (6, 3), (12, 1), (24, 1))  # size and channels
+    layers = [cv2.resize(rng.integers(0, 256, (size, size, n), dtype=np.uint8), (96, 96)) for size, n in kinds]
+    coloured = [layer.reshape(96, 96, -1).repeat(3 // n, axis=2) for layer, (_, n) in zip(layers, kinds, strict=True)]
+    return np.average(coloured, axis=0, weights=(4, 3, 2, 1)).astype(np.uint8)
 
 
 def write_photographs(folder, names):
