@@ -76,6 +76,13 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
+def cell(value: object) -> object:
+    """Return a value as a CSV may hold it: a text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
 def fault(point: str) -> None:
     """Do here what a test asks for through the environment; nothing in ordinary use.
 

@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from analysis.card import model_card
-from foundation import Problems, RequestError, folder_written_beside, write_json, written_beside
-from trainables.decode import BadImage, decode, fit
+from foundation import Problems, RequestError, cell, folder_written_beside, write_json, written_beside
+from trainables.decode import BadImage, decode_and_fit
 from trainables.formats import IMAGE_SUFFIXES
 from trainables.models import build_classifier
+from trainables.sources import Listed
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, SOURCE, CARD = "weights.safetensors", "model.json", "architecture.py", "README.md"
@@ -42,7 +43,6 @@ FIELDS = (
 )  # fmt: skip
 
 # What a spreadsheet program takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -128,26 +128,32 @@ class Model:
             return f"no image file in this folder; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         channels, size, _ = self.description["image_shape"]
         try:
-            image = fit(decode(path.read_bytes()), size, self.description["resize"])
+            status = path.stat()
+            listed = Listed(path, status.st_size, status.st_mtime_ns)
+            image, _ = decode_and_fit(listed.read(), size, self.description["resize"])
         except BadImage as error:
             return str(error)
         except OSError as error:
-            return f"cannot be read: {error.strerror}"
+            return f"cannot be read: {error.strerror or error}"
         if image.shape[2] == channels:
             return image
         code = cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
         return np.asarray(cv2.cvtColor(image, code), np.uint8).reshape(size, size, channels)
 
 
-def load_model(folder: Path, *, device: str = "cpu") -> Model:
+def load_model(folder: Path, *, trust_code: bool = False, device: str = "cpu") -> Model:
     """Return the model in `folder`, ready to predict on `device`.
 
-    The weights are plain tensors, nothing is unpickled; but a user's own architecture (`architecture.py`) is
-    code that runs: load such a folder only from someone you trust. Raises `RequestError` with all that is missing,
-    damaged or does not fit.
+    The weights are plain tensors, nothing is unpickled. A user's own architecture (`architecture.py`) is code: it runs
+    only with `trust_code`. Raises `RequestError` with all that is missing, damaged, not trusted or does not fit.
     """
     description = _read_description(folder)
     source = folder / SOURCE
+    if source.exists() and not trust_code:
+        raise RequestError(
+            f"model {folder} brings code of its own, {SOURCE}, which would run with all your rights: read it, and if "
+            "you trust whoever made it, say --trust-code"
+        )
     try:
         classifier = build_classifier(
             description["architecture"],
@@ -202,13 +208,7 @@ def write_predictions_csv(predictions: Sequence[Prediction], path: Path) -> None
         for each in predictions:
             numbers = [each.probability, *(each.probabilities.get(name) for name in classes)]
             first, *rest = ("" if number is None else f"{number:.6f}" for number in numbers)
-            writer.writerow(
-                [_harmless(each.path), _harmless(each.label or ""), first, _harmless(each.error or ""), *rest]
-            )
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+            writer.writerow([cell(each.path), cell(each.label or ""), first, cell(each.error or ""), *rest])
 
 
 def _images_at(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.history import History, TrialRecord
-from foundation import written_beside
+from foundation import cell, written_beside
 
 
 def trial_row(record: TrialRecord, metric: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def trial_row(record: TrialRecord, metric: str) -> dict[str, Any]:
 
 
 def write_trials_csv(path: Path, records: Iterable[TrialRecord], metric: str) -> None:
-    """Write `trials.csv`: a row per trial, its configuration in columns `config/...`."""
+    """Write `trials.csv`: a row per trial, its configuration in columns `config/...`; no cell is a formula."""
     rows = [
         trial_row(record, metric) | {f"config/{name}": value for name, value in record.config.items()}
         for record in records
@@ -45,8 +45,8 @@ def write_trials_csv(path: Path, records: Iterable[TrialRecord], metric: str) ->
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with written_beside(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({name: cell(name) for name in columns})
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
 
 def run_row(name: str, history: History) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import csv
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def brightness(tmp_path: Path) -> Callable[[int], Model]:
     def written(channels: int) -> Model:
         described = brightness_card(channels)
         write_model(tmp_path / "model", classifier_of(described), described)
-        return load_model(tmp_path / "model")
+        return load_model(tmp_path / "model", trust_code=True)
 
     return written
 
@@ -107,7 +108,7 @@ def test_a_loaded_model_gives_the_same_logits(tmp_path: Path) -> None:
     # As a model comes out of training on a device that is fast at this layout.
     classifier.to(memory_format=torch.channels_last)
     write_model(tmp_path / "model", classifier, card())
-    model = load_model(tmp_path / "model")
+    model = load_model(tmp_path / "model", trust_code=True)
     with torch.inference_mode():
         assert torch.equal(
             model.classifier(images), classifier.to(memory_format=torch.contiguous_format).eval()(images)
@@ -262,3 +263,32 @@ def test_an_unknown_architecture(folder: Path) -> None:
     change(folder, architecture="cnm")
     assert "'cnm'" in refusal(folder)
     assert "cnn" in refusal(folder)
+
+
+class Touch:
+    """What pickle runs when it reads one of these: it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_a_pickle_planted_as_weights_does_not_run(folder: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (folder / "weights.safetensors").write_bytes(pickle.dumps(Touch(marker)))
+    assert "weights.safetensors is damaged" in refusal(folder)
+    assert not marker.exists()
+
+
+def test_code_that_a_model_brings_along_runs_only_when_it_is_trusted(folder: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (folder / "architecture.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    said = refusal(folder)
+    assert "brings code of its own, architecture.py" in said
+    assert "--trust-code" in said
+    assert not marker.exists()
+    with pytest.raises(RequestError):  # it is run now, and is no architecture
+        load_model(folder, trust_code=True)
+    assert marker.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.history import History, TrialRecord
-from cluster.ledger import LEDGER, read_rows
+from cluster.ledger import LEDGER, read_history, read_rows
 from cluster.storage import read_experiment
 from search.request import Request, decoded_before, reopen
 from search.run import Planner
@@ -79,6 +79,7 @@ def _missing_decisions(record: TrialRecord, history: History, planner: Planner) 
 def random_configurations(folder: Path) -> list[dict[str, Any]]:
     """Return the configurations that a random search in which nothing is killed proposes, in order."""
     planner, history = Planner(request_of(folder)), History()
+    history.trials_wanted = read_history(folder).trials_wanted  # as extended
     found = []
     while proposal := planner.next_work(history):
         found.append(json.loads(json.dumps(proposal.config)))

@@ -1,3 +1,6 @@
+import hashlib
+import io
+import json
 import os
 import pickle
 from pathlib import Path
@@ -84,3 +87,59 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_empty_folder_has_none(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "nothing") == checkpoint.Loaded(None, None, ())
+
+
+def test_a_pickle_planted_in_a_checkpoint_does_not_run_and_the_one_before_is_read(tmp_path):
+    class Touch:
+        def __reduce__(self):
+            return type(tmp_path).touch, (tmp_path / "ran",)
+
+    checkpoint.save(tmp_path, 1, 1, {"epoch": 1}, "x")
+    saved = checkpoint.save(tmp_path, 1, 2, {"epoch": 2}, "x")
+    state = saved.path / checkpoint.STATE
+    for planted in (pickle.dumps(Touch()), io.BytesIO()):
+        if isinstance(planted, io.BytesIO):
+            torch.save({"epoch": Touch()}, planted)
+            planted = planted.getvalue()
+        state.write_bytes(planted)
+        manifest = {"sha256": hashlib.sha256(planted).hexdigest(), "bytes": len(planted), "identity": "x"}
+        (saved.path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+        loaded = checkpoint.load(tmp_path, "x")
+        assert loaded.state == {"epoch": 1}
+        assert loaded.damaged[0].startswith("a01-e0002: ")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_written_is_the_state_as_it_was_handed_over(tmp_path):
+    writer = checkpoint.Writer()
+    writer.begin(tmp_path, 1, "x")
+    weights = torch.zeros(1000)
+    for epoch in range(1, 4):
+        weights += 1
+        writer.submit(epoch, {"nested": [{"weights": weights, "epoch": epoch}]})
+        weights += 100  # training goes on in place
+        weights -= 100
+    saved = writer.finish()
+    assert [each.epoch for each in saved] == [1, 2, 3]
+    assert all(each.seconds > 0 for each in saved)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e0002", "a01-e0003"]
+    state = checkpoint.load(tmp_path, "x").state
+    assert state["nested"][0]["weights"].tolist() == [3.0] * 1000
+    assert writer.collect() == []
+
+
+def test_a_write_that_fails_is_raised_once_and_the_next_one_works(tmp_path):
+    writer = checkpoint.Writer()
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    writer.begin(blocked, 1, "x")
+    writer.submit(1, {"epoch": 1})
+    with pytest.raises(OSError, match="blocked"):
+        writer.finish()
+    assert writer.finish() == []
+    writer.begin(tmp_path / "free", 1, "x")
+    writer.submit(2, {"epoch": 2})
+    assert [each.epoch for each in writer.finish()] == [2]
+    writer.submit(3, {"epoch": 3})
+    writer.drop()
+    assert writer.collect() == []
