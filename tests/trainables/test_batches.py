@@ -115,3 +115,13 @@ def test_augmentation_is_repeatable_and_keeps_the_memory_format() -> None:
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert float(first.min()) >= 0
     assert float(first.max()) <= 255.001
+
+
+@pytest.mark.parametrize(("images", "batch_size", "steps"), [(100, 32, 1), (100, 33, 2), (7, 3, 1), (10, 2, 2)])
+def test_batches_in_halves_hold_the_same_images_in_each_step(images: int, batch_size: int, steps: int) -> None:
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+    whole = list(micro_batches(order, batch_size, steps))
+    halves = list(micro_batches(order, batch_size, steps, 2))
+    assert [torch.cat(step).tolist() for step in halves] == [torch.cat(step).tolist() for step in whole]
+    assert max(len(part) for step in halves for part in step) <= max(2, -(-batch_size // 2), 3)
+    assert min(len(part) for step in halves for part in step) > 1
