@@ -20,11 +20,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation import Problems, write_json
+from foundation import Problems, fault, write_json
 from trainables import copying
 from trainables.decode import BadImage, decode_and_fit, probe_size
 from trainables.duplicates import signature, twins
 from trainables.images import Item, Listing, Refused, check_classes
+from trainables.rows import Rows, write_array
 from trainables.split import SPLIT_SEED, SPLITS, make_split
 
 # Images per piece of work of a thread, and rows per copy.
@@ -73,31 +74,23 @@ def build(
 ) -> None:
     """Write every file of a cache into `folder`, which must exist and be empty.
 
-    Raises `RequestError`, with the first ten refusals, when what can be decoded is not enough to train on.
+    Raises `RequestError`, with the first ten refusals, when what can be decoded is not enough to train on, and
+    `OSError` when the disk is full.
     """
-    shape = (len(listing.items), size, size, 3)
-    scratch = np.lib.format.open_memmap(folder / "scratch.npy", "w+", np.uint8, shape)
-    decoded, refused = _decode_all(listing, scratch, resize, report)
-    items = [listing.items[image.row] for image in decoded]
-    refused = [*listing.refused, *refused]
-    _check_usable(listing, items, refused)
-    digests = [image.sha256 for image in decoded]
-    labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
-    copies = twins([image.signature for image in decoded], digests, labels, lambda index: scratch[decoded[index].row])
-    split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
-    found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
-    channels = max(image.channels for image in decoded)
-
-    learning = [index for index, name in enumerate(split) if name in ("train", "val")]
-    testing = [index for index, name in enumerate(split) if name == "test"]
-    for prefix, chosen in (("", learning), ("test_", testing)):
-        _write_images(folder / f"{prefix}images.npy", scratch, [decoded[index].row for index in chosen], channels)
-        np.save(folder / f"{prefix}labels.npy", labels[chosen])
-        write_json(folder / f"{prefix}paths.json", [items[index].path for index in chosen])
-    np.save(folder / "split.npy", np.array([SPLITS.index(split[index]) for index in learning], np.uint8))
-    del scratch
-    (folder / "scratch.npy").unlink()
-
+    with Rows(folder / "scratch", (len(listing.items), size, size, 3)) as scratch:
+        decoded, refused = _decode_all(listing, scratch, resize, report)
+        items = [listing.items[image.row] for image in decoded]
+        refused = [*listing.refused, *refused]
+        _check_usable(listing, items, refused)
+        digests = [image.sha256 for image in decoded]
+        labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
+        fitted = scratch.read()
+        copies = twins([each.signature for each in decoded], digests, labels, lambda index: fitted[decoded[index].row])
+        split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
+        found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
+        channels = max(image.channels for image in decoded)
+        rows = np.array([image.row for image in decoded])
+        _write_arrays(folder, fitted, rows, channels, labels, split, [item.path for item in items])
     manifest = {
         "data": listing.data,
         "key": listing.key,
@@ -113,6 +106,25 @@ def build(
         "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
     }
     write_json(folder / "manifest.json", manifest)
+
+
+def _write_arrays(
+    folder: Path,
+    fitted: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    channels: int,
+    labels: NDArray[np.int64],
+    split: Sequence[str],
+    paths: Sequence[str],
+) -> None:
+    """Write the images, labels and paths of train and val, those of test apart, and which of the first are val."""
+    for prefix, sides in (("", SPLITS[:2]), ("test_", SPLITS[2:])):
+        chosen = [index for index, name in enumerate(split) if name in sides]
+        _write_images(folder / f"{prefix}images.npy", fitted, rows[chosen], channels)
+        write_array(folder / f"{prefix}labels.npy", (len(chosen),), np.int64, [labels[chosen]])
+        write_json(folder / f"{prefix}paths.json", [paths[index] for index in chosen])
+    numbers = np.array([SPLITS.index(name) for name in split if name in SPLITS[:2]], np.uint8)
+    write_array(folder / "split.npy", numbers.shape, np.uint8, [numbers])
 
 
 def _split_record(items: Sequence[Item], val_fraction: float, test_fraction: float) -> dict[str, Any]:
@@ -149,7 +161,7 @@ def _figures(
 
 
 def _decode_all(
-    listing: Listing, scratch: NDArray[np.uint8], resize: str, report: Callable[[int], None]
+    listing: Listing, scratch: Rows, resize: str, report: Callable[[int], None]
 ) -> tuple[list[_Decoded], list[Refused]]:
     def decode_row(row: int) -> _Decoded | Refused:
         path = listing.items[row].path
@@ -159,11 +171,13 @@ def _decode_all(
             return Refused(path, str(error))
         except OSError as error:
             return Refused(path, f"cannot be read ({error.strerror or error})")
-        scratch[row] = fitted  # grey becomes three equal channels here
-        mean, deviation = (np.asarray(figure, np.float64)[:, 0] for figure in cv2.meanStdDev(scratch[row]))
-        sha256 = hashlib.sha256(scratch[row].data).digest()
+        pixels = np.ascontiguousarray(np.broadcast_to(fitted, scratch.shape[1:]))  # grey as three equal channels
+        fault("cache.image")
+        scratch.write(row, pixels)
+        mean, deviation = (np.asarray(figure, np.float64)[:, 0] for figure in cv2.meanStdDev(pixels))
+        sha256 = hashlib.sha256(pixels.data).digest()
         sizes = width, height, channels
-        return _Decoded(row, *sizes, sha256, signature(scratch[row]), mean, deviation**2 + mean**2)
+        return _Decoded(row, *sizes, sha256, signature(fitted), mean, deviation**2 + mean**2)
 
     results = list(_on_all_cores(decode_row, len(listing.items), report))
     decoded = [result for result in results if isinstance(result, _Decoded)]
@@ -206,13 +220,10 @@ def _check_usable(listing: Listing, items: Sequence[Item], refused: Sequence[Ref
     problems.raise_if_any()
 
 
-def _write_images(path: Path, scratch: NDArray[np.uint8], rows: Sequence[int], channels: int) -> None:
-    shape = (len(rows), *scratch.shape[1:3], channels)
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        images[start : start + len(chunk)] = scratch[chunk][..., :channels]
-    images.flush()
+def _write_images(path: Path, fitted: NDArray[np.uint8], rows: NDArray[np.int64], channels: int) -> None:
+    shape = (len(rows), *fitted.shape[1:3], channels)
+    parts = (fitted[rows[start : start + _CHUNK]][..., :channels] for start in range(0, len(rows), _CHUNK))
+    write_array(path, shape, np.uint8, parts)
 
 
 def _mean_and_deviation(images: Sequence[_Decoded], channels: int) -> tuple[list[float], list[float]]:

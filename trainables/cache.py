@@ -6,11 +6,12 @@ train and val; the same with `test_` for the test split, apart; and `manifest.js
 code has no path to the test files: only `open_test` opens them, and only `analysis/evaluate.py` calls it.
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation import Problems, RequestError, folder_written_beside, unknown_word
+from foundation import HaltError, Problems, RequestError, count, folder_written_beside, unknown_word
 from trainables.build import build, default_image_size
 from trainables.decode import POLICIES
-from trainables.images import list_images, open_source
-from trainables.sources import cache_root, digest
+from trainables.images import Listing, list_images, open_source
+from trainables.sources import FolderSource, cache_root, digest
 from trainables.split import SPLITS
+from trainables.table import CsvSource
 
 FORMAT_VERSION = 2
 DUPLICATES = ("leave_out", "keep")
@@ -122,7 +124,8 @@ def prepare(
     that train has too: "leave_out" or "keep". `on_progress` is called from this thread with the steps done and the
     steps in all.
 
-    Raises `RequestError` for data that cannot be used, options out of range, or a cache that cannot be written.
+    Raises `RequestError` for data that cannot be used or changes meanwhile, options out of range, or a cache that
+    cannot be written; `HaltError` when the disk becomes full.
     """
     _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)
@@ -140,7 +143,7 @@ def prepare(
     size = image_size or default_image_size(listing, report)
     _check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
     done_before = total - len(listing.items)
-    with folder_written_beside(folder) as beside:
+    with _making(folder, listing) as beside:
         build(
             beside,
             listing,
@@ -152,6 +155,72 @@ def prepare(
             report=lambda done: report(done_before + done),
         )
     return open_cache(folder)
+
+
+class _MadeMeanwhile(Exception):
+    """Another process has made the same cache: ours is given up, because the other may be open already."""
+
+
+@contextmanager
+def _making(folder: Path, listing: Listing) -> Iterator[Path]:
+    """Yield a folder to fill, which becomes `folder` unless another process was quicker or DATA has changed."""
+    with (
+        _said_when_full(folder.parent),
+        suppress(_MadeMeanwhile),
+        ExitStack() as turn,  # ends after the folder has been renamed
+        folder_written_beside(folder) as beside,
+    ):
+        yield beside
+        _check_unchanged(listing)
+        turn.enter_context(_alone(folder.parent))
+        with suppress(RequestError):
+            open_cache(folder)
+            raise _MadeMeanwhile
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Let only one process at a time put a cache into `root`; where the file system knows no locks, all."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _said_when_full(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HaltError(
+            f"cache folder {str(root)!r} cannot be written ({error.strerror or error}), and nothing was left there: "
+            f"make room, or set CONVSCOUT_CACHE to a folder that has it, and run again"
+        ) from error
+
+
+def _check_unchanged(listing: Listing) -> None:
+    """Raise `RequestError` if DATA now is more or other than what was listed, as it is while files are copied there.
+
+    Of a folder or a CSV each file that vanished or changed before it was read has been refused, with the reason; an
+    archive is as a whole what it was, or not to be relied on.
+    """
+    each_is_checked = isinstance(listing.source, FolderSource | CsvSource)
+    try:
+        source = open_source(listing.data)
+        if source.key == listing.key:
+            return
+        new = set(list_images(listing.data, source).items) - set(listing.items) if each_is_checked else set()
+    except (RequestError, OSError):  # it is gone, and was read before
+        new = set()
+    if each_is_checked and not new:
+        return
+    what = f"{count(len(new), 'image')} came in or got another label" if new else "the archive was written to"
+    raise RequestError(
+        f"data {listing.data!r} changed while it was decoded ({what}): wait until nothing writes to it, and run again"
+    )
 
 
 def open_cache(folder: Path) -> ImageCache:
@@ -166,7 +235,11 @@ def open_cache(folder: Path) -> ImageCache:
                 raise ValueError(f"{prefix}images.npy holds {images.shape}, not {expected} images")
             if len(np.load(folder / f"{prefix}labels.npy")) != expected:
                 raise ValueError(f"{prefix}labels.npy does not hold {expected} labels")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            if len(json.loads((folder / f"{prefix}paths.json").read_text("utf-8"))) != expected:
+                raise ValueError(f"{prefix}paths.json does not hold {expected} paths")
+        if np.bincount(np.load(folder / "split.npy"), minlength=2).tolist() != [counts["train"], counts["val"]]:
+            raise ValueError("split.npy is not that of the manifest")
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
         raise RequestError(f"image cache {str(folder)!r} cannot be opened ({error}): prepare the data again") from error
     return ImageCache(folder, manifest)
 

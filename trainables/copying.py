@@ -11,8 +11,6 @@ from foundation import Problems, count
 from trainables.split import SPLITS
 from trainables.table import Item
 
-MOST_PAIRS = 100
-
 
 def handle(
     digests: Sequence[bytes],
@@ -31,7 +29,7 @@ def handle(
         given = {item.split for item in items}
         foreign = [pair for pair in found["pairs"] if pair["split"] in given]
         found["left_out"] = _leave_out(foreign, items, split, classes)
-    return {**found, "pairs": found["pairs"][:MOST_PAIRS]}
+    return found
 
 
 def _report(
@@ -40,8 +38,13 @@ def _report(
     """Return the copies, exact and near: how many within each split, and every pair across splits.
 
     A pair names the image that is to give way: that of test where it stands in train or val, that of val where it
-    stands in train.
+    stands in train; and that of a val that was given where it stands in a test that was made, because only images of
+    given splits can be left out.
     """
+
+    def standing(index: int) -> tuple[bool, int]:
+        return items[index].split in ("val", "test"), SPLITS.index(split[index])
+
     groups: dict[int, list[int]] = defaultdict(list)
     for index, first in enumerate(copies.tolist()):
         groups[first].append(index)
@@ -53,9 +56,8 @@ def _report(
             within[split[index]] += split[index] in first_of
             first_of.setdefault(split[index], index)
         for index in group:
-            stronger = [first_of[name] for name in SPLITS[: SPLITS.index(split[index])] if name in first_of]
-            if stronger:
-                twin = stronger[0]
+            twin = min(first_of.values(), key=standing)
+            if split[twin] != split[index]:
                 exact = digests[index] == digests[twin]
                 pairs.append(
                     {

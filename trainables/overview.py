@@ -37,7 +37,7 @@ class Overview:
 
     `width` and `height` are {min, median, max} of the files in pixels; `imbalance` is the largest class over the
     smallest in the training split; `duplicates_within` counts further copies of an image, exact or near, in a split;
-    `leaks` are pairs of copies in different splits, the first 100 of `n_leaks`, of which `left_out` are not used;
+    `leaks` are the `n_leaks` pairs of copies in different splits, of which `left_out` images are not used;
     `refused` is {path, reason} of each file that is not used.
     """
 
