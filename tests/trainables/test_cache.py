@@ -249,6 +249,32 @@ def test_what_a_given_split_has_in_train_too_is_left_out_of_val_and_test(tmp_pat
     assert pairs["test/cat/9.png"] == ("val/cat/2.png", False)
 
 
+def test_a_given_val_shares_nothing_with_a_test_that_is_made(tmp_path):
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            write_photographs(tmp_path / "data" / split / label, [f"{index}.png" for index in range(20)])
+    for index in range(20):  # all of train, so some of what is held out for the test is among them
+        image = cv2.imread(str(tmp_path / f"data/train/cat/{index}.png"))
+        cv2.imwrite(str(tmp_path / f"data/val/cat/copy{index}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    prepared, kept = prepare(str(tmp_path / "data")), prepare(str(tmp_path / "data"), duplicates="keep")
+    assert prepared.counts["test"] == {"cat": 4, "dog": 4}
+    assert set(splits_of(kept)) - set(splits_of(prepared)) == {f"val/cat/copy{index}.jpg" for index in range(20)}
+    assert prepared.manifest["duplicates"]["left_out"] == 20
+    sides = {pair["other_split"] for pair in prepared.manifest["duplicates"]["pairs"]}
+    assert sides == {"train", "test"}
+
+
+def test_every_pair_is_listed(tmp_path):
+    for label in ("cat", "dog"):
+        write_photographs(tmp_path / "data/train" / label, [f"{index}.png" for index in range(70)])
+        write_photographs(tmp_path / "data/test" / label, ["own.png"])
+        for path in (tmp_path / "data/train" / label).iterdir():
+            shutil.copy(path, tmp_path / "data/test" / label)
+    found = prepare(str(tmp_path / "data")).manifest["duplicates"]
+    assert len(found["pairs"]) == found["across_splits"] == found["left_out"] == 140
+    assert all(pair["exact"] for pair in found["pairs"])
+
+
 def test_a_split_that_is_all_copies_is_refused_with_the_way_out(tmp_path):
     for label in ("cat", "dog"):
         write_photographs(tmp_path / "data/train" / label, [f"{index}.png" for index in range(4)])
