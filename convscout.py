@@ -273,7 +273,7 @@ def predict(
 
     if csv:
         terminal.check_parent("--csv", csv)
-    trusted = trust_code or not os.path.exists(os.path.expanduser(model))  # by its name it is an experiment of one's own
+    trusted = trust_code or not os.path.exists(os.path.expanduser(model))  # one's own experiment, by its name
     predictions = load_model(model_folder(model, storage), trust_code=trusted).predict(images)
     if csv:
         write_predictions_csv(predictions, csv)

@@ -159,14 +159,14 @@ class _Parent:
 
 
 def interrupt_once() -> None:
-    """Make the first signal that asks this process to stop raise KeyboardInterrupt, and ignore its echoes."""
-    last = -SAME_SIGNAL_SECONDS
+    """Make the first signal that asks this process to stop raise KeyboardInterrupt, and no other: a driver that does
+    not come to its end then is its parent's business."""
+    asked = False
 
     def on_signal(*_: object) -> None:
-        nonlocal last
-        now = time.monotonic()
-        echo, last = now - last < SAME_SIGNAL_SECONDS, now
-        if not echo:
+        nonlocal asked
+        if not asked:
+            asked = True
             raise KeyboardInterrupt
 
     for number in _SIGNALS:
