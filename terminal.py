@@ -102,11 +102,13 @@ def show_overview(found: "Overview", sheet: Path | None = None) -> None:
         say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
     if any(found.duplicates_within.values()) or found.n_leaks:
         within = ", ".join(f"{number} within {name}" for name, number in found.duplicates_within.items() if number)
-        left_out = f" ({found.left_out} left out of val and test)" if found.left_out else ""
+        left_out = f" ({found.left_out} left out; `--duplicates keep` keeps them)" if found.left_out else ""
         across = f"{found.n_leaks} across splits{left_out}" if found.n_leaks else ""
         say(f"Copies of other images, exact or near: {', '.join(filter(None, (within, across)))}.")
         for pair in found.leaks[:REFUSED_SHOWN]:
             say(f"  {pair['split']}: {pair['path']} is also in {pair['other_split']}: {pair['other_path']}")
+        if len(found.leaks) > REFUSED_SHOWN:
+            say(f"  ... and {len(found.leaks) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all")
     show_refused(found.refused, output)
     if sheet:
         say(f"Contact sheet: {sheet}")

@@ -1,9 +1,12 @@
 """The numbers of a data set and its contact sheet."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 
+from terminal import show_overview
 from trainables.cache import prepare
 from trainables.overview import ClassRow, contact_sheet, overview
 
@@ -48,6 +51,25 @@ def test_leaks(data):
     assert found.duplicates_within == {"train": 6, "val": 0, "test": 1}
     assert (found.n_leaks, found.left_out) == (3, 0)
     assert all(leak["split"] != leak["other_split"] for leak in found.leaks)
+
+
+def test_copies_are_shown(data, capsys):
+    folder = data({"train/cat": 20, "train/dog": 20, "test/cat": 2, "test/dog": 2})
+    for index in range(12):
+        shutil.copy(folder / f"train/cat/{index}.png", folder / f"test/cat/copy{index:02d}.png")
+    shutil.copy(folder / "train/dog/0.png", folder / "train/dog/again.png")
+    found = overview(prepare(str(folder)))
+    show_overview(found)
+    shown = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(shown) if line.startswith("Copies"))
+    assert shown[start] == (
+        "Copies of other images, exact or near: 1 within train, 12 across splits (12 left out; `--duplicates keep` "
+        "keeps them)."
+    )
+    assert len(shown[start:]) == 12
+    assert shown[-1] == "  ... and 2 more; `convscout data DATA --json` lists all"
+    assert all(line.startswith("  test: test/cat/copy") for line in shown[start + 1 : -1])
+    assert (len(found.leaks), found.n_images) == (12, 45)
 
 
 @pytest.mark.parametrize("colour", [True, False])
