@@ -51,6 +51,10 @@ class Experiment:
             "counts": cache.counts,
             "n_refused": len(cache.refused),
             "refused": cache.refused[:REFUSED_SHOWN],
+            "copies": {
+                **cache.manifest["duplicates"],
+                "pairs": cache.manifest["duplicates"]["pairs"][:REFUSED_SHOWN],
+            },
             "method": self.spec["method"],
             "metric": self.metric,
             "epochs": self.spec["epochs"],

@@ -103,11 +103,12 @@ def provenance(analysis: Analysis) -> Section | NotYet:
         "seed": experiment.get("seed"),
         **{f"{name} version": version for name, version in (experiment.get("versions") or {}).items()},
     }
-    tables.append(Table("Run", ("", "value"), tuple((name, knob(value)) for name, value in facts.items())))
     n_refused = experiment.get("n_refused") or 0
     sentence = f"{count(sum(sums), 'image')} in {count(len(per_class), 'class')}; {count(n_refused, 'file')} refused"
     sentence += f", the first {len(refused)} are listed." if n_refused > len(refused) else "."
-    return Section((sentence,), tables=tuple(tables))
+    sentences = [sentence, *_copies(experiment.get("copies") or {}, tables)]
+    tables.append(Table("Run", ("", "value"), tuple((name, knob(value)) for name, value in facts.items())))
+    return Section(tuple(sentences), tables=tuple(tables))
 
 
 SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
@@ -132,6 +133,17 @@ def build_sections(analysis: Analysis) -> dict[str, Content]:
         except Exception as error:  # whatever is wrong with one section must not take the others along
             contents[title] = Failed(f"{type(error).__name__}: {error}")
     return contents
+
+
+def _copies(copies: dict[str, Any], tables: list[Table]) -> list[str]:
+    """Return the sentence on copies of images, none without any; list those across splits in a table."""
+    within = [f"{number} within {name}" for name, number in copies.get("within", {}).items() if number]
+    if pairs := copies.get("pairs", ()):
+        rows = tuple((pair["path"], pair["split"], pair["other_path"], pair["other_split"]) for pair in pairs)
+        tables.append(Table("Copies across splits", ("file", "split", "same as", "split"), rows))
+        left_out = f" ({copies['left_out']} left out of val and test)" if copies["left_out"] else ""
+        within.append(f"{copies['across_splits']} across splits{left_out}")
+    return [f"Copies of other images, exact or near: {', '.join(within)}."] if within else []
 
 
 def _curves_sentence(contender: dict[str, Any]) -> str:

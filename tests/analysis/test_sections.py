@@ -271,3 +271,14 @@ def test_when_nothing_went_wrong_that_is_one_sentence(analysis: dict[str, Any]) 
     assert (len(section.sentences), section.tables) == (1, ())
     del analysis["troubles"]
     assert isinstance(SECTIONS["What went wrong"](analysis), NotYet)
+
+
+def test_copies_of_images_are_counted_and_those_across_splits_listed(analysis: dict[str, Any]) -> None:
+    pair = {"path": "test/a.png", "split": "test", "other_path": "train/b.png", "other_split": "train", "exact": True}
+    copies = {"within": {"train": 2, "val": 0, "test": 0}, "across_splits": 1, "left_out": 1, "pairs": [pair]}
+    analysis["experiment"]["copies"] = copies
+    section = ready(analysis, "Data and provenance")
+    said = "Copies of other images, exact or near: 2 within train, 1 across splits (1 left out of val and test)."
+    assert section.sentences[1] == said
+    (table,) = [table for table in section.tables if table.title == "Copies across splits"]
+    assert table.rows == (("test/a.png", "test", "train/b.png", "train"),)
