@@ -50,7 +50,7 @@ class Command:
                 os.kill(pid, signal.SIGKILL)
         self.process.communicate()
 
-    def end(self, timeout: float = 90.0) -> int:
+    def end(self, timeout: float = 240.0) -> int:
         """Wait for the end; return the exit code, negative for a signal."""
         self.said, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode
@@ -78,7 +78,7 @@ class Command:
         os.kill(pid, number)
         return pid
 
-    def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout: float = 150.0) -> Any:
         """Return the first true value of a condition that is looked at again and again."""
         end = time.monotonic() + timeout
         while not (value := condition()):
@@ -90,7 +90,7 @@ class Command:
             time.sleep(0.05)
         return value
 
-    def until_row(self, folder: Path, timeout: float = 60.0, **fields: Any) -> Row:
+    def until_row(self, folder: Path, timeout: float = 150.0, **fields: Any) -> Row:
         """Wait until the ledger has a row with these fields, and return it."""
 
         def found() -> Row | None:

@@ -10,7 +10,7 @@ import pytest
 from processes import Command, rows
 from promises import broken_promises
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 @pytest.fixture

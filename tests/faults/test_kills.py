@@ -10,7 +10,7 @@ from promises import broken_promises, random_configurations
 from cluster.ledger import read_history
 from cluster.table import trial_row
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 POINTS = [
     "ledger.before_write:kill:9",

@@ -10,7 +10,7 @@ import pytest
 from processes import HOUSE, Command
 from promises import broken_promises
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -22,7 +22,7 @@ def test_an_end_while_images_are_decoded_leaves_nothing_behind(
     with Command(*asked(), environment=environment | plant("folder.before_rename:hang:1")) as running:
         running.until(lambda: list(cache.glob(".*.tmp/manifest.json")))
         running.kill("parent", number)
-        assert running.end(20) == (130 if number != signal.SIGKILL else -number)
+        assert running.end(40) == (130 if number != signal.SIGKILL else -number)
     assert bool(list(cache.iterdir())) is (number == signal.SIGKILL)
     assert list(storage.glob("x/*")) == ([] if number != signal.SIGKILL else [storage / "x" / "ledger.lock"])
     with Command(*asked(), environment=environment) as again:
@@ -39,7 +39,7 @@ def test_ctrl_c_twice_ends_at_once_and_the_search_goes_on_later(storage: Path, a
         running.until(lambda: time.monotonic() - asked_at > 1.0)  # within a second it would be an echo of the first
         if running.process.poll() is None:
             running.kill("parent", signal.SIGINT)
-        assert running.end(10) == 130
+        assert running.end(40) == 130
         assert running.leaves_nothing()
     assert "Traceback" not in running.said
     with Command(*asked()) as again:
@@ -58,7 +58,7 @@ def test_a_second_command_is_told_who_holds_the_experiment_and_stop_ends_it(stor
             assert "`convscout stop x`" in second.said
         command = [sys.executable, str(HOUSE / "convscout.py"), "stop", str(storage / "x")]
         subprocess.run(command, check=True, capture_output=True)
-        assert running.end(30) == 130
+        assert running.end(40) == 130
         assert running.leaves_nothing()
     assert f"Go on with: convscout resume {storage / 'x'}" in running.said
 
