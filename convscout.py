@@ -131,18 +131,14 @@ def resume(
     quiet: options.Quiet = False,
 ) -> None:
     """Go on after any interruption, or extend a finished search."""
-    asked = {
-        "time_budget": time_budget,
-        "max_concurrent": max_concurrent,
-        "address": address,
-        "checkpoint_every": checkpoint_every,
-        "epoch_timeout": epoch_timeout,
-    }
-    given = {key: value for key, value in asked.items() if value is not None}
+    others = ("run", "trials", "storage", "quiet", "others")
+    given = {key: value for key, value in locals().items() if value is not None and key not in others}
     from cluster.storage import find_run
     from search.run import resume as run_resume
+    from search.run import trials_wanted
 
     folder = find_run(run, storage)
+    trials = trials_wanted(folder, trials)  # now: a driver that starts again must not add them again
     terminal.drive_search(folder, run_resume, folder, trials=trials, overrides=given, quiet=quiet)
 
 

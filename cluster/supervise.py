@@ -27,6 +27,7 @@ MAX_FRUITLESS = 2
 SOUND_SECONDS = 600.0
 LONGEST_PAUSE_SECONDS = 60.0
 GENTLE_SECONDS = 20  # how long a driver that was asked to stop may take before it is killed
+ORPHANS_SECONDS = 10.0
 SAME_SIGNAL_SECONDS = 1.0  # a terminal signals the whole process group, and `ray job stop` every process
 PROGRESS = frozenset({"calibrated", "epoch", "ended", "chosen", "test_opened"})
 
@@ -180,13 +181,15 @@ def _adopt_orphans() -> None:
 
 
 def _end_orphans(spared: frozenset[int]) -> None:
-    """Kill all that has come of the driver and still runs."""
-    while orphans := set(_descendants(os.getpid())) - spared:
+    """Kill all that has come of the driver and still runs; one that the kernel cannot end is left after a while."""
+    end = time.monotonic() + ORPHANS_SECONDS
+    while (orphans := set(_descendants(os.getpid())) - spared) and time.monotonic() < end:
         for pid in orphans:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):  # a grandchild, until its parent is gone
-                os.waitpid(pid, 0)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -11,7 +11,7 @@ from cluster.connect import run_on_worker
 from cluster.dispatch import Dispatcher
 from cluster.history import History, Row, TrialRecord, ranked
 from cluster.launch import launch
-from cluster.ledger import Ledger
+from cluster.ledger import Ledger, read_history
 from cluster.lock import Lock
 from cluster.proposal import Decision, Proposal
 from cluster.resources import Slot
@@ -112,6 +112,11 @@ def resume(
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
         return _run(request, ledger, quiet, tell)
+
+
+def trials_wanted(folder: Path, asked: str | None) -> str | None:
+    """Return what `--trials` of resume asks for as a number in all, whatever is added to the experiment meanwhile."""
+    return asked and str(trials_in_all(asked, read_history(folder).trials_wanted or 0))
 
 
 def trials_in_all(asked: str | None, before: int) -> int:

@@ -85,6 +85,16 @@ def test_one_worker_and_one_seed_decide_the_same_with_and_without_kills(storage:
     assert figures["calm"] == figures["killed"]
 
 
+def test_a_driver_that_dies_while_it_extends_a_search_extends_it_once(storage: Path, asked, plant) -> None:
+    finished(storage / "x", *asked("--method", "random", trials=2, epochs=2))
+    faults = plant("trial.before_report:kill:1", "ledger.after_write:kill:9")
+    finished(storage / "x", "resume", str(storage / "x"), "--trials", "+2", environment=faults)
+    history = read_history(storage / "x")
+    assert history.trials_wanted == len(history.trials) == 4
+    assert history.incarnation > 2
+    assert broken_promises(storage / "x") == []
+
+
 @pytest.mark.parametrize("point", ["analysis.test_opened:kill:1", "checkpoint.mid_write:kill:1", "trial.begin:kill:3"])
 def test_an_analysis_that_is_killed_goes_on_and_opens_the_test_once(storage: Path, asked, plant, point: str) -> None:
     finished(storage / "x", *asked("--method", "random", trials=2, epochs=3))
