@@ -226,7 +226,10 @@ def _lives(pid: int) -> bool:
         return False
     except PermissionError:  # another user's
         return True
-    return True
+    try:  # where no one waits for it, a dead one keeps its number
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # there is no /proc
+        return True
 
 
 def write_json(path: Path, value: object) -> None:

@@ -101,3 +101,13 @@ def test_a_fault_happens_the_nth_time_over_all_processes(tmp_path: Path, monkeyp
     fault("somewhere")
     with pytest.raises(OSError, match="No space left"):
         fault("elsewhere")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells the dead that nobody waited for")
+def test_what_a_dead_process_left_that_nobody_waited_for_is_removed_too(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        left = tmp_path / f".cache.{socket.gethostname()}.{dead.pid}.tmp"
+        left.mkdir()
+        with folder_written_beside(tmp_path / "cache"):
+            assert not left.exists()
