@@ -1,17 +1,17 @@
 """What all contestants share: the clock, the command line, the log, the images and the space."""
 
-import time
-
-START_SECONDS = time.time()  # first of all: what is imported after it counts
-
 import argparse
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clock import START_SECONDS  # before numpy
+
+# isort: split
 import numpy as np
 import yaml
 

@@ -1,0 +1,81 @@
+"""The race: `convscout search` against what a user would otherwise pick, by the clock, on the same images and space.
+
+In every repeat ours runs first, and the peers then start from its first eight configurations, in an order that rotates.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from prepare import prepare
+from table import OURS, table
+
+HERE = Path(__file__).resolve().parent
+PEERS = ("ray_tutorial", "optuna_hyperband", "keras_random", "keras_hyperband")
+GRACE_SECONDS = 60.0  # to end in, after its time is over
+
+
+def read_options() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--zip", type=Path, default=HERE.parents[2] / "shared" / "data" / "cifar10.zip")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for images, logs and table")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=240.0, help="that each contestant has, by the clock")
+    parser.add_argument("--seed", type=int, default=0, help="of the first repeat; each has one more")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    return parser.parse_args()
+
+
+def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
+    """Run one contestant in a session of its own, and leave nothing of it behind."""
+    folder = repeat / name
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.jsonl"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, str(HERE / f"{name}.py"), "--data", str(data), "--seconds", f"{seconds:g}"]
+    command += ["--seed", str(seed), "--first", str(repeat / "first.json"), "--log", str(log)]
+    start = time.monotonic()
+    with (folder / "output.txt").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status: int | str = process.wait(seconds + GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            status = "killed"
+        end_group(process)
+    epochs = log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
+    took = time.monotonic() - start
+    print(f"{repeat.name} {name}: {epochs} epochs, {took:.0f} s, status {status}", flush=True)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End whatever is left of a contestant's session."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def main() -> None:
+    """Prepare the images, run everyone, print the table and save it."""
+    options = read_options()
+    out = options.out.resolve()
+    data = out / "data"
+    if not (data / "test_labels.npy").exists():  # the last file that prepare writes
+        prepare(options.zip, data)
+    for number in range(options.repeats):
+        repeat, shift = out / f"repeat-{number}", number % len(options.peers)
+        for name in (OURS, *options.peers[shift:], *options.peers[:shift]):
+            run(name, data, repeat, options.seed + number, options.seconds)
+    text = table(out, (OURS, *options.peers), options.seconds)
+    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

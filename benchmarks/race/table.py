@@ -1,0 +1,115 @@
+"""What the logs of a race say: one row per contestant, medians over the repeats with their range."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contestant in one repeat: its epochs as (seconds, trial, images, validation accuracy), in order of time."""
+
+    epochs: tuple[tuple[float, str, int, float], ...]
+
+    @property
+    def trials(self) -> int:
+        """How many trials were trained for an epoch at least."""
+        return len({trial for _, trial, _, _ in self.epochs})
+
+    @property
+    def images(self) -> int:
+        """How many images its networks were trained on, in epochs that ended."""
+        return sum(images for _, _, images, _ in self.epochs)
+
+    @property
+    def best(self) -> float:
+        """The best validation accuracy of all."""
+        return max((accuracy for *_, accuracy in self.epochs), default=math.nan)
+
+    def reached(self, wanted: float) -> float:
+        """Return the seconds until an epoch ended with that validation accuracy or a better one; inf if none did."""
+        return min((seconds for seconds, *_, accuracy in self.epochs if accuracy >= wanted), default=math.inf)
+
+
+def read_run(log: Path, limit_seconds: float) -> Run:
+    """Return what a log says about the time that counts."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    rows = [json.loads(line) for line in lines]
+    epochs = [(row["time"], str(row["trial"]), row["images"], row["val_accuracy"]) for row in rows]
+    return Run(tuple(sorted(epoch for epoch in epochs if epoch[0] <= limit_seconds)))
+
+
+def spread(values: Sequence[float], write: Callable[[float], str]) -> str:
+    """Return the median, and the range where there is one."""
+    middle = write(median(values))
+    return middle if len(set(values)) == 1 else f"{middle} ({write(min(values))} to {write(max(values))})"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return seconds as a reader wants them."""
+    return "never" if math.isinf(seconds) else f"{seconds:.0f} s"
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent."""
+    return "never" if math.isinf(share) else f"{share:.0%}"
+
+
+def ratio(ours: float, theirs: float) -> float:
+    """Return ours / theirs, infinite where they have none."""
+    return ours / theirs if theirs else math.inf
+
+
+HEADER = (
+    "contestant",
+    "trials",
+    "images trained",
+    "ours / theirs",
+    "best val. accuracy",
+    "best at",
+    "ours as good at",
+    "share of the time",
+    "share of theirs",
+)
+
+
+def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: float) -> tuple[str, ...]:
+    """Return the row of a contestant, repeat by repeat beside ours."""
+    first = (
+        name,
+        spread([run.trials for run in runs], lambda value: f"{value:.0f}"),
+        spread([run.images for run in runs], lambda value: f"{value:,.0f}"),
+    )
+    best = spread([run.best for run in runs], lambda value: f"{value:.3f}")
+    own = [run.reached(run.best) for run in runs]
+    best_at = spread(own, seconds_text)
+    if name == OURS:
+        return (*first, "", best, best_at, "", "", "")
+    reached = [mine.reached(run.best) for mine, run in zip(ours, runs, strict=True)]
+    ratios = [ratio(mine.images, run.images) for mine, run in zip(ours, runs, strict=True)]
+    return (
+        *first,
+        spread(ratios, lambda value: f"{value:.2f}"),
+        best,
+        best_at,
+        spread(reached, seconds_text),
+        spread([seconds / limit_seconds for seconds in reached], share_text),
+        spread([mine / theirs for mine, theirs in zip(reached, own, strict=True)], share_text),
+    )
+
+
+def table(out: Path, names: Sequence[str], limit_seconds: float) -> str:
+    """Return the table in Markdown; `out` holds `repeat-N/NAME/log.jsonl`, and all of `names` ran in every repeat."""
+    repeats = sorted(out.glob("repeat-*"))
+    runs = {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
+    rows = [HEADER, *(cells(name, runs[name], runs[OURS], limit_seconds) for name in names)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
