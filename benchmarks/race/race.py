@@ -4,6 +4,7 @@ In every repeat ours runs first, and the peers then start from its first eight c
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,10 +55,8 @@ def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End whatever is left of a contestant's session."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
