@@ -19,7 +19,7 @@ def main() -> None:
         factor=3,
         hyperband_iterations=1000,  # until the time is over
         seed=options.seed,
-        directory=options.log.parent,
+        directory=options.work,
         project_name="keras_hyperband",
         overwrite=True,
     )

@@ -17,7 +17,7 @@ def main() -> None:
         objective="val_accuracy",
         max_trials=1000,
         seed=options.seed,
-        directory=options.log.parent,
+        directory=options.work,
         project_name="keras_random",
         overwrite=True,
     )

@@ -4,6 +4,7 @@ import shared
 
 # isort: split
 import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,16 @@ class Objective:
         return val_accuracy
 
 
+def journal(options: shared.Options) -> Path:
+    """Return the file that the processes share."""
+    return options.work / "journal.log"
+
+
 def open_study(options: shared.Options, worker: int) -> optuna.Study:
     """Return the study, which the processes share by its file."""
     return optuna.create_study(
         study_name=NAME,
-        storage=JournalStorage(JournalFileBackend(str(options.log.parent / "optuna_journal.log"))),
+        storage=JournalStorage(JournalFileBackend(str(journal(options)))),
         load_if_exists=True,
         direction="maximize",
         sampler=TPESampler(seed=options.seed * PROCESSES + worker),
@@ -82,11 +88,11 @@ def main() -> None:
     """Run two processes until the time is over."""
     options = shared.read_options(__doc__)
     log = shared.open_log(options)
+    journal(options).unlink(missing_ok=True)
     study = open_study(options, 0)
     for config in shared.read_first(options):
         study.enqueue_trial(config)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(options, log, worker)) for worker in range(PROCESSES)]
+    workers = [multiprocessing.Process(target=work, args=(options, log, worker)) for worker in range(PROCESSES)]
     for process in workers:
         process.start()
     for process in workers:

@@ -8,6 +8,7 @@ import shared
 # isort: split
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -43,9 +44,10 @@ def main() -> None:
     """Search, then write the log and the first configurations."""
     options = shared.read_options(__doc__)
     log = shared.open_log(options)
-    storage = options.log.parent / "convscout_runs"
+    storage = options.work
     search(options, log, storage)
-    rows = read_rows(storage / NAME / "ledger.jsonl")
+    ledger = Path(shutil.copy(storage / NAME / "ledger.jsonl", options.log.parent))
+    rows = read_rows(ledger)
     proposed = [row["config"] for row in rows if row["event"] == "proposed"]
     options.first.write_text(json.dumps(proposed[:FIRST], indent=1), encoding="utf-8")
     images = len(shared.read_images(options.data, "train")[1])

@@ -6,6 +6,7 @@ In every repeat ours runs first, and the peers then start from its first eight c
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ def read_options() -> argparse.Namespace:
 def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
     """Run one contestant in a session of its own, and leave nothing of it behind."""
     folder = repeat / name
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier race into the same folder: nobody goes on with it
+    folder.mkdir(parents=True)
     log = folder / "log.jsonl"
-    log.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / f"{name}.py"), "--data", str(data), "--seconds", f"{seconds:g}"]
     command += ["--seed", str(seed), "--first", str(repeat / "first.json"), "--log", str(log)]
     start = time.monotonic()
@@ -48,6 +49,7 @@ def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
         except subprocess.TimeoutExpired:
             status = "killed"
         end_group(process)
+    shutil.rmtree(folder / "work", ignore_errors=True)
     epochs = log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
     took = time.monotonic() - start
     print(f"{repeat.name} {name}: {epochs} epochs, {took:.0f} s, status {status}", flush=True)

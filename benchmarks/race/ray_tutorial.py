@@ -7,6 +7,7 @@ process (the tutorial's 8 loading processes are for larger machines), and accura
 import shared
 
 # isort: split
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def main() -> None:
     """Run Ray Tune until the time is over."""
     options = shared.read_options(__doc__)
     log = shared.open_log(options)
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")  # nothing in the home folder, nothing sent
     ray.init(num_cpus=2)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(train_cifar, data=options.data, log=log), {"cpu": 1}),
@@ -84,7 +86,7 @@ def main() -> None:
             num_samples=1000,
             time_budget_s=max(log.seconds_left(), 1.0),
         ),
-        run_config=tune.RunConfig(name="race", storage_path=str(options.log.parent / "ray_results")),
+        run_config=tune.RunConfig(name="race", storage_path=str(options.work)),
     )
     tuner.fit()
     ray.shutdown()

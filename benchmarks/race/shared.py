@@ -33,6 +33,11 @@ class Options:
     first: Path
     log: Path
 
+    @property
+    def work(self) -> Path:
+        """The folder for what a contestant leaves behind, which nobody needs after its run."""
+        return self.log.parent / "work"
+
 
 def read_options(description: str | None) -> Options:
     """Return what the command line says."""
@@ -43,7 +48,9 @@ def read_options(description: str | None) -> Options:
     parser.add_argument("--first", type=Path, required=True, help="JSON list of the configurations to try first")
     parser.add_argument("--log", type=Path, required=True, help="gets one JSON line per epoch")
     given = parser.parse_args()
-    return Options(given.data.resolve(), given.seconds, given.seed, given.first.resolve(), given.log.resolve())
+    options = Options(given.data.resolve(), given.seconds, given.seed, given.first.resolve(), given.log.resolve())
+    options.work.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 @dataclass(frozen=True)

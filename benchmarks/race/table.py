@@ -6,42 +6,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 OURS = "ours"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One contestant in one repeat: its epochs as (seconds, trial, images, validation accuracy), in order of time."""
+    """One contestant in one repeat: its epochs in order of time, as the rows of its log."""
 
-    epochs: tuple[tuple[float, str, int, float], ...]
+    epochs: tuple[dict[str, Any], ...]
 
     @property
     def trials(self) -> int:
-        """How many trials were trained for an epoch at least."""
-        return len({trial for _, trial, _, _ in self.epochs})
+        """How many trials ended their first epoch; one that a tuner goes on with under a new name does not count again."""
+        return sum(row["epoch"] == 1 for row in self.epochs)
 
     @property
     def images(self) -> int:
         """How many images its networks were trained on, in epochs that ended."""
-        return sum(images for _, _, images, _ in self.epochs)
+        return sum(row["images"] for row in self.epochs)
 
     @property
     def best(self) -> float:
         """The best validation accuracy of all."""
-        return max((accuracy for *_, accuracy in self.epochs), default=math.nan)
+        return max((row["val_accuracy"] for row in self.epochs), default=math.nan)
 
     def reached(self, wanted: float) -> float:
         """Return the seconds until an epoch ended with that validation accuracy or a better one; inf if none did."""
-        return min((seconds for seconds, *_, accuracy in self.epochs if accuracy >= wanted), default=math.inf)
+        return min((row["time"] for row in self.epochs if row["val_accuracy"] >= wanted), default=math.inf)
 
 
 def read_run(log: Path, limit_seconds: float) -> Run:
     """Return what a log says about the time that counts."""
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    rows = [json.loads(line) for line in lines]
-    epochs = [(row["time"], str(row["trial"]), row["images"], row["val_accuracy"]) for row in rows]
-    return Run(tuple(sorted(epoch for epoch in epochs if epoch[0] <= limit_seconds)))
+    rows = [row for line in lines if (row := json.loads(line))["time"] <= limit_seconds]
+    return Run(tuple(sorted(rows, key=lambda row: row["time"])))
 
 
 def spread(values: Sequence[float], write: Callable[[float], str]) -> str:
