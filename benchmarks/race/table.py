@@ -19,7 +19,7 @@ class Run:
 
     @property
     def trials(self) -> int:
-        """How many trials ended their first epoch; one that a tuner goes on with under a new name does not count again."""
+        """How many trials ended their first epoch (so one that goes on under a new name counts once)."""
         return sum(row["epoch"] == 1 for row in self.epochs)
 
     @property
