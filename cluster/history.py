@@ -170,7 +170,7 @@ class History:
 
     def next_trial(self) -> int:
         """Return the number that the next proposed trial gets."""
-        return max(self.trials, default=-1) + 1
+        return next(reversed(self.trials), -1) + 1  # they come in order
 
     def accepts(self, trial: int, attempt: int, epoch: int) -> bool:
         """Whether an epoch result is news: of the newest attempt of a live trial, and the next one in order."""

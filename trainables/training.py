@@ -15,7 +15,13 @@ from torch.nn import functional
 
 from foundation import fault, seed_from
 from trainables.batches import Batches, Dataset, augment, micro_batches
-from trainables.device import PeakMemory, best_device, evaluation_batch
+from trainables.device import (
+    PeakMemory,
+    best_device,
+    evaluation_batch,
+    give_freed_memory_back,
+    keep_freed_memory,
+)
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
@@ -85,6 +91,7 @@ class Training:
         self.settings = settings
         self.device = torch.device(settings.device)
         torch.set_num_threads(settings.threads)
+        keep_freed_memory()
         self.batches = Batches(dataset, self.device, settings.channels_last)
         self.val_indices = torch.from_numpy(dataset.val).to(self.batches.images.device)
         self.mean = torch.tensor(dataset.mean, device=self.device)
@@ -133,6 +140,7 @@ class Training:
         self.train_indices = torch.from_numpy(train)
         self.class_weights = self._class_weights(train)
         self.epochs_done = 0
+        give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
 
     @property

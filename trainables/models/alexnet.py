@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from trainables.models._layers import classifier_net, conv_block
+from trainables.models._layers import classifier_net, conv_block, pooled_block
 
 
 def build(
@@ -34,16 +34,14 @@ def build(
     side = max(height, width)
     stride = 4 if side >= 160 else 2 if side >= 64 else 1
     block = partial(conv_block, activation=activation, batch_norm=batch_norm)
+    pooled = partial(pooled_block, activation=activation, batch_norm=batch_norm)
     pool = partial(nn.MaxPool2d, 3, stride=2, padding=1)
     features = nn.Sequential(
-        block(channels, conv1_filters, conv1_kernel, stride=stride),
-        pool(),
-        block(conv1_filters, conv2_filters, conv2_kernel),
-        pool(),
+        *pooled(channels, conv1_filters, conv1_kernel, pool(), stride=stride),
+        *pooled(conv1_filters, conv2_filters, conv2_kernel, pool()),
         block(conv2_filters, conv3_filters, conv3_kernel),
         block(conv3_filters, conv4_filters, 3),
-        block(conv4_filters, conv5_filters, 3),
-        pool(),
+        *pooled(conv4_filters, conv5_filters, 3, pool()),
     )
     reduction = stride * 8
     return classifier_net(

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from trainables.models._layers import classifier_net, conv_block, halving_pool
+from trainables.models._layers import classifier_net, conv_block, halving_pool, pooled_block
 
 
 def build(
@@ -29,11 +29,14 @@ def build(
     layers: list[nn.Module] = []
     for index in range(depth):
         outputs = filters * min(2**index, 8)
-        layers.append(conv_block(inputs, outputs, kernel, activation=activation, batch_norm=batch_norm))
-        inputs = outputs
         if max(height, width) > 4:
-            layers.append(halving_pool())
+            layers += pooled_block(
+                inputs, outputs, kernel, halving_pool(), activation=activation, batch_norm=batch_norm
+            )
             height, width = math.ceil(height / 2), math.ceil(width / 2)
+        else:
+            layers.append(conv_block(inputs, outputs, kernel, activation=activation, batch_norm=batch_norm))
+        inputs = outputs
     return classifier_net(
         nn.Sequential(*layers),
         (inputs, height, width),

@@ -1,0 +1,105 @@
+"""What the benchmarks share: contenders measured in turn, tables with n, median and spread, and where they are kept.
+
+Each benchmark is a file that can be run on its own: `python benchmarks/epoch.py` prints its table, and with `--keep`
+also puts it in the place of the one before in `benchmarks/RESULTS.md`.
+"""
+
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+HOUSE = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("RESULTS.md")
+sys.path.insert(0, str(HOUSE))  # the rooms are found from any folder, installed or not
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What several measurements of one thing gave."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        return f"{_short(self.median)} ({_short(min(self.values))}–{_short(max(self.values))})"
+
+
+def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int = 5) -> dict[str, Figures]:
+    """Return the figures of each contender, measured in turn: A B C, A B C, ...; one round before does not count.
+
+    So that a machine which becomes slower or faster meanwhile does so for all of them.
+    """
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, measure in contenders.items():
+            figure = measure()
+            if number:
+                found[name].append(figure)
+    return {name: Figures(tuple(values)) for name, values in found.items()}
+
+
+def ratios(ours: Figures, theirs: Figures) -> Figures:
+    """Return ours / theirs, round by round."""
+    return Figures(tuple(a / b for a, b in zip(ours.values, theirs.values, strict=True)))
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def tell(name: str, title: str, text: str, arguments: Sequence[str] | None = None) -> None:
+    """Print a benchmark's outcome, and keep it in RESULTS.md if the command line says `--keep`.
+
+    `name` is that of the benchmark's file; its section there is replaced, all others stay.
+    """
+    section = f"## {title}\n\n{date.today()}, {machine()}. `benchmarks/{name}`.\n\n{text.strip()}\n"
+    print(section)
+    if "--keep" in (sys.argv if arguments is None else arguments):
+        RESULTS.write_text(_with_section(RESULTS.read_text() if RESULTS.exists() else "", name, section))
+
+
+def _with_section(page: str, name: str, section: str) -> str:
+    marked = f"<!-- {name} -->\n{section}"
+    parts = [part.strip() + "\n" for part in re.split(r"(?=<!-- [\w/.]+ -->\n)", page)]
+    begins = [part.startswith(f"<!-- {name} -->\n") for part in parts]
+    if any(begins):
+        parts[begins.index(True)] = marked
+    else:
+        parts.append(marked)
+    return "\n".join(part for part in parts if part.strip())
+
+
+def machine() -> str:
+    """Return what the figures were taken on: the processor, its cores, and the versions that matter."""
+    import torch
+
+    from trainables.device import name_of
+
+    cores = len(os.sched_getaffinity(0))
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name_of(torch.device('cpu'))}, {cores} cores{gpu}, {versions}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
