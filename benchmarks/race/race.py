@@ -6,6 +6,7 @@ In every repeat ours runs first, and the peers then start from its first eight c
 import argparse
 import compileall
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from prepare import prepare
@@ -28,9 +30,9 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--zip", type=Path, default=HERE.parents[2] / "shared" / "data" / "cifar10.zip")
     parser.add_argument("--out", type=Path, required=True, help="the folder for images, logs and table")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="beyond those in --out; 0 shows the table")
     parser.add_argument("--seconds", type=float, default=240.0, help="that each contestant has, by the clock")
-    parser.add_argument("--seed", type=int, default=0, help="of the first repeat; each has one more")
+    parser.add_argument("--seed", type=int, default=0, help="of repeat 0; each has one more")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     return parser.parse_args()
 
@@ -38,7 +40,6 @@ def read_options() -> argparse.Namespace:
 def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
     """Run one contestant in a session of its own, and leave nothing of it behind."""
     folder = repeat / name
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier race into the same folder: nobody goes on with it
     folder.mkdir(parents=True)
     log = folder / "log.jsonl"
     command = [sys.executable, str(HERE / f"{name}.py"), "--data", str(data), "--seconds", f"{seconds:g}"]
@@ -52,7 +53,8 @@ def run(name: str, data: Path, repeat: Path, seed: int, seconds: float) -> None:
             status = "killed"
         end_group(process)
     shutil.rmtree(folder / "work", ignore_errors=True)
-    epochs = log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
+    log.touch()  # its absence says that a repeat is not whole
+    epochs = log.read_text(encoding="utf-8").count("\n")
     took = time.monotonic() - start
     print(f"{repeat.name} {name}: {epochs} epochs, {took:.0f} s, status {status}", flush=True)
 
@@ -64,6 +66,14 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def write_versions(path: Path) -> None:
+    """Write what the peers ran on."""
+    packages = {name.split("[")[0] for name in (HERE / "requirements.txt").read_text(encoding="utf-8").split()}
+    versions: dict[str, str | int | None] = {name: version(name) for name in sorted(packages)}
+    versions |= {"python": sys.version.split()[0], "cores": os.cpu_count()}
+    path.write_text(json.dumps(versions, indent=1), encoding="utf-8")
+
+
 def main() -> None:
     """Prepare the images, run everyone, print the table and save it."""
     options = read_options()
@@ -72,10 +82,14 @@ def main() -> None:
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)  # or every process of a peer may compile anew
     if not (data / "test_labels.npy").exists():  # the last file that prepare writes
         prepare(options.zip, data)
-    for number in range(options.repeats):
-        repeat, shift = out / f"repeat-{number}", number % len(options.peers)
+    before = len(list(out.glob("repeat-*")))
+    for number in range(before, before + options.repeats):
+        repeat, shift = out / f"repeat-{number:02}", number % len(options.peers)
         for name in (OURS, *options.peers[shift:], *options.peers[:shift]):
             run(name, data, repeat, options.seed + number, options.seconds)
+            if not (repeat / "first.json").exists():
+                sys.exit(f"{name} failed before it proposed anything: see {repeat / name / 'output.txt'}")
+    write_versions(out / "versions.json")
     text = table(out, (OURS, *options.peers), options.seconds)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -30,7 +30,7 @@ class Run:
     @property
     def best(self) -> float:
         """The best validation accuracy of all."""
-        return max((row["val_accuracy"] for row in self.epochs), default=math.nan)
+        return max((row["val_accuracy"] for row in self.epochs), default=0.0)
 
     def reached(self, wanted: float) -> float:
         """Return the seconds until an epoch ended with that validation accuracy or a better one; inf if none did."""
@@ -104,8 +104,12 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
 
 
 def table(out: Path, names: Sequence[str], limit_seconds: float) -> str:
-    """Return the table in Markdown; `out` holds `repeat-N/NAME/log.jsonl`, and all of `names` ran in every repeat."""
-    repeats = sorted(out.glob("repeat-*"))
+    """Return the table in Markdown over the repeats in `out` that are whole: `repeat-N/NAME/log.jsonl` for all names."""
+    repeats = sorted(
+        path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names)
+    )
+    if not repeats:
+        return "No repeat is whole."
     runs = {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
     rows = [HEADER, *(cells(name, runs[name], runs[OURS], limit_seconds) for name in names)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
