@@ -104,7 +104,7 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
 
 
 def table(out: Path, names: Sequence[str], limit_seconds: float) -> str:
-    """Return the table in Markdown over the repeats in `out` that are whole: `repeat-N/NAME/log.jsonl` for all names."""
+    """Return the table in Markdown, over the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
     repeats = sorted(
         path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names)
     )
