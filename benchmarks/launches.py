@@ -1,0 +1,68 @@
+"""A search that trains nothing: trials through the real dispatcher, ledger, launcher and TensorBoard events."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import HOUSE as HOUSE  # the rooms are found from here on
+
+from cluster.connect import connect
+from cluster.dispatch import Dispatcher
+from cluster.history import History, Row
+from cluster.launch import Place, launch
+from cluster.ledger import Ledger
+from cluster.proposal import Proposal
+from cluster.resources import Slot
+from cluster.storage import TRIALS
+from cluster.tensorboard import TensorBoardWriter
+
+
+def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[str, Any], **options: Any) -> History:
+    """Run so many trials of `architecture` (default `idle`) and return what the ledger says; Ray is connected first.
+
+    `options`: `config` of every trial, `checkpoint_seconds`; `folder`, where it is to be kept.
+    """
+    connect()
+    config = options.get("config", {"learning_rate": 0.1})
+
+    def next_work(history: History) -> Proposal | None:
+        number = history.next_trial()
+        work = {"epochs": epochs, "schedule_epochs": epochs}
+        architecture = options.get("architecture", "idle")
+        return None if number >= trials else Proposal("search", architecture, config, number, work, "random")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.get("folder", scratch))
+        (folder / TRIALS).mkdir()
+        with Ledger(folder) as ledger:
+            ledger.append("experiment", name="benchmark", trials=trials)
+            board = TensorBoardWriter(folder, {"learning_rate": [0.0, 1.0]}, "val_accuracy")
+            dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None, [board], in_order=slots == 1)
+            began = time.time()
+            launch(trainable, dispatcher, Place(Slot(1, 0.0), slots), {"folder": str(folder), **parameters})
+            ledger.append("benchmark", began=began)
+            return ledger.history
+
+
+def epoch_row(epoch: int, seconds: float) -> dict[str, Any]:
+    """Return an epoch's report without any training."""
+    result: dict[str, Any] = dict.fromkeys(("train_loss", "val_loss"), 1.0)
+    result |= dict.fromkeys(("train_accuracy", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"), 0.5)
+    return result | {
+        "epoch": epoch,
+        "learning_rate": 0.1,
+        "seconds": seconds,
+        "images_per_second": 1.0,
+        "peak_memory_mb": 1.0,
+    }
+
+
+def handed_out(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what the dispatcher handed to a worker."""
+    given: dict[str, Any] = json.loads(config["handed_out"])
+    return given
+
+
+__all__ = ["Row", "epoch_row", "handed_out", "run"]
