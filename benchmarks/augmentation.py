@@ -1,0 +1,48 @@
+"""Row 3: what full augmentation costs, in percent of an epoch's training time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from cifar import dataset
+from measure import Figures, interleaved, table, tell
+
+import spaces
+from trainables.batches import Dataset
+from trainables.training import Settings, Training
+
+IMAGES = {"cnn": 960, "alexnet": 256, "vgg11": 256}
+FULL = {"flip": 0.5, "shift": 0.1, "rotation": 15.0, "zoom": 0.15, "shear": 8.0, "cutout": 0.3}
+ROUNDS = 9
+
+
+def main() -> None:
+    """Measure the three architectures at 32 x 32 with and without, in turn; one thread, fp32, channels-last."""
+    torch.set_num_threads(1)
+    rows = []
+    for architecture, images in IMAGES.items():
+        data = dataset(images, 32)
+        contenders = {"without": _epochs(architecture, data, {}), "full": _epochs(architecture, data, FULL)}
+        found = interleaved(contenders, ROUNDS)
+        rows.append((architecture, found["without"], found["full"], _cost_percent(found["full"], found["without"])))
+    text = table(("architecture", "without, images/s", "full, images/s", "cost, % of the time without"), rows)
+    text += (
+        f"\n\nMedian (min–max) of {ROUNDS} in turn, batches of 32, baselines, one thread, fp32, channels-last; without"
+    )
+    text += f" validation. Full is {', '.join(f'{name} {strength:g}' for name, strength in FULL.items())}."
+    tell("augmentation.py", "What augmentation costs", text)
+
+
+def _epochs(architecture: str, data: Dataset, strengths: dict[str, Any]) -> Callable[[], float]:
+    training = Training(data, Settings())
+    training.begin(architecture, spaces.load(architecture).baseline | strengths, seed=1, epochs=100)
+    return lambda: training.epoch().images_per_second
+
+
+def _cost_percent(full: Figures, without: Figures) -> Figures:
+    """Return by how many percent an image takes longer, round by round."""
+    return Figures(tuple(100 * (b / a - 1) for a, b in zip(full.values, without.values, strict=True)))
+
+
+if __name__ == "__main__":
+    main()
