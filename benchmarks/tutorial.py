@@ -1,0 +1,152 @@
+"""Row 2: `Training.epoch()` against PyTorch's tutorial loop; with `--accuracy`, also what the two of them learn."""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from cifar import ZIP
+from decoding import write_cifar
+from measure import Figures, interleaved, ratios, table, tell
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+import spaces
+from trainables.batches import Dataset
+from trainables.models import build_classifier
+from trainables.recipe import split
+from trainables.training import Settings, Training
+
+IMAGES = {"cnn": 1000, "alexnet": 300, "vgg11": 300}
+ROUNDS = 5
+TRAIN, VAL, EPOCHS = 2000, 1000, 5  # of the comparison of accuracies
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10, in 0..1
+
+
+def main() -> None:
+    """Measure the three architectures at 32 x 32, batches of 32, Adam, one thread, fp32."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--accuracy", action="store_true", help="train both on real images, too (four minutes)")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--keep", action="store_true")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for architecture, images in IMAGES.items():
+            folder = Path(scratch, architecture)
+            write_cifar(folder, images)
+            theirs = _Tutorial(architecture, folder)
+            found = interleaved({"ours": _ours(architecture, folder), "tutorial": theirs.epoch}, ROUNDS)
+            rows.append((architecture, *found.values(), ratios(found["ours"], found["tutorial"])))
+    text = table(("architecture", "ours, images/s", "tutorial loop, images/s", "ours / tutorial"), rows)
+    text += (
+        f"\n\nMedian (min–max) of {ROUNDS} in turn, batches of 32, baselines, Adam, one thread, fp32, no augmentation, "
+    )
+    text += "without validation. The tutorial loop is ImageFolder on JPEG files, ToTensor, Normalize, DataLoader "
+    text += "(shuffle, no workers), NCHW; its network is ours without the normalisation."
+    if asked.accuracy:
+        text += "\n\n" + _accuracies(asked.seeds)
+    tell("tutorial.py", "An epoch against PyTorch's tutorial loop", text)
+
+
+def _config(architecture: str) -> dict[str, Any]:
+    return dict(spaces.load(architecture).baseline) | {"weight_decay": 0.0}  # as the tutorial has it
+
+
+class _Tutorial:
+    """The loop of PyTorch's tutorials, reading files; nothing in it is tuned."""
+
+    def __init__(self, architecture: str, train: Path, val: Path | None = None) -> None:
+        transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)])
+        self.loader = DataLoader(ImageFolder(str(train), transform), batch_size=32, shuffle=True, num_workers=0)
+        self.val_loader = DataLoader(ImageFolder(str(val), transform), batch_size=32) if val else None
+        recipe, knobs = split(_config(architecture))
+        self.model: nn.Module = build_classifier(architecture, (3, 32, 32), 10, knobs, mean=[0.0], deviation=[1.0]).net
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
+        self.loss = nn.CrossEntropyLoss()
+
+    def epoch(self) -> float:
+        """Train one epoch and return images per second."""
+        start = time.perf_counter()
+        self.model.train()
+        for number, (images, labels) in enumerate(self.loader):
+            self.optimizer.zero_grad()
+            loss = self.loss(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            if number % 100 == 0:
+                loss.item()
+        return len(self.loader.dataset) / (time.perf_counter() - start)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Return the share of validation images that are classified correctly."""
+        assert self.val_loader
+        self.model.eval()
+        hits = [self.model(images).argmax(1) == labels for images, labels in self.val_loader]
+        return torch.cat(hits).double().mean().item()
+
+
+def _ours(architecture: str, folder: Path) -> Callable[[], float]:
+    training = Training(_dataset(folder), Settings())
+    training.begin(architecture, _config(architecture), seed=1, epochs=100)
+    return lambda: training.epoch().images_per_second
+
+
+def _dataset(train: Path, val: Path | None = None) -> Dataset:
+    """Return the files of two folders, decoded; the first 32 of `train` are for validation where no `val` is given."""
+    files = [sorted(folder.glob("*/*.jpg")) for folder in (train, val) if folder]
+    images = np.stack([cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for part in files for file in part])
+    names = sorted({file.parent.name for file in files[0]})
+    labels = np.array([names.index(file.parent.name) for part in files for file in part])
+    cut, count = len(files[0]), len(labels)
+    mean, deviation = (tuple(255 * each for each in figures) for figures in (MEAN, DEVIATION))
+    val_rows = np.arange(cut, count) if val else np.arange(32)
+    return Dataset(images.astype(np.uint8), labels, np.arange(cut), val_rows, 10, mean, deviation)
+
+
+def _accuracies(seeds: int) -> str:
+    """Return a table of validation accuracies after the same epochs at the same learning rate, and their difference."""
+    if not ZIP.exists():
+        return f"Accuracies were not compared: {ZIP.name} is not there (CONVSCOUT_CIFAR10 names it)."
+    with tempfile.TemporaryDirectory() as scratch:
+        train, val = Path(scratch, "train"), Path(scratch, "val")
+        write_cifar(train, TRAIN)
+        write_cifar(val, VAL, skip=TRAIN)
+        ours, theirs = Figures(()), Figures(())
+        training = Training(_dataset(train, val), Settings())
+        for seed in range(seeds):
+            training.begin("cnn", _config("cnn"), seed=seed, epochs=EPOCHS)
+            results = [training.epoch() for _ in range(EPOCHS)]
+            ours = Figures((*ours.values, 100 * float(results[-1].val_accuracy or 0)))
+            torch.manual_seed(1000 + seed)
+            tutorial = _Tutorial("cnn", train, val)
+            for _ in range(EPOCHS):
+                tutorial.epoch()
+            theirs = Figures((*theirs.values, 100 * tutorial.accuracy()))
+    low, high = _welch_interval(ours.values, theirs.values)
+    difference = statistics.mean(ours.values) - statistics.mean(theirs.values)
+    text = table(("cnn", "ours", "tutorial loop"), [("val_accuracy, %", ours, theirs)])
+    text += f"\n\nMedian (min–max) of {seeds} seeds after {EPOCHS} epochs on {TRAIN:,} CIFAR-10 images, "
+    text += f"measured on {VAL:,} others. "
+    return text + f"Ours minus theirs, of the means: {difference:+.2f} points (95 %: {low:+.2f} to {high:+.2f}, Welch)."
+
+
+def _welch_interval(ours: tuple[float, ...], theirs: tuple[float, ...]) -> tuple[float, float]:
+    from scipy.stats import ttest_ind
+
+    interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
+
+
+if __name__ == "__main__":
+    main()
