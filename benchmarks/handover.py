@@ -1,0 +1,101 @@
+"""Row 4: from the end of a trial to the first batch of the next one, on the same worker, under Ray."""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from launches import run
+from measure import Figures, table, tell
+
+import spaces
+from trainables.cache import prepare
+from trainables.trainable import ImageTrainable
+from trainables.training import Settings
+
+TRIALS, PER_CLASS, CLASSES = 40, 50, 2
+NOTES = "handovers.jsonl"
+PARTS = {
+    "handover": "from the end of a trial's last step to the next one's first batch",
+    "reached": "of which: until the worker begins the next trial",
+    "begun": "of which: beginning it",
+    "model": "and of that: `Training.begin`, the model and its optimizer",
+    "first_report": "of which: reporting that it has begun, until the first epoch",
+}
+
+
+class Timed(ImageTrainable):
+    """Notes, in a line per trial, when the trial before ended and when this one's first epoch began."""
+
+    ended_time, model_seconds = 0.0, 0.0
+
+    def step(self) -> dict[str, Any]:
+        """Begin or train, and remember when that was done."""
+        result = super().step()
+        self.ended_time = time.time()
+        return result
+
+    def _begin(self) -> dict[str, Any]:
+        self.previous_time, self.begun_time = self.ended_time, time.time()
+        if self.training is not None:
+            original = type(self.training).begin
+
+            def begin(*given: Any, **named: Any) -> None:
+                start = time.perf_counter()
+                original(self.training, *given, **named)
+                self.model_seconds = time.perf_counter() - start
+
+            self.training.begin = begin
+        return super()._begin()
+
+    def _epoch(self) -> dict[str, Any]:
+        now = time.time()
+        note = {"handover": now - self.previous_time, "reached": self.begun_time - self.previous_time}
+        note |= {"model": self.model_seconds, "begun": self.ended_time - self.begun_time}
+        note |= {"first_report": now - self.ended_time, "same_worker": self.previous_time > 0}
+        with open(self.folder / NOTES, "a") as file:
+            file.write(json.dumps(note) + "\n")
+        return super()._epoch()
+
+
+def main() -> None:
+    """Run 40 trials of one epoch on one slot, each with a model of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "experiment")
+        folder.mkdir()
+        parameters = {
+            "cache_folder": str(_cache(Path(scratch))),
+            "settings": {"cnn": Settings().to_json()},
+            "checkpoint_seconds": 30.0,
+        }
+        options = {"architecture": "cnn", "config": dict(spaces.load("cnn").baseline), "folder": folder}
+        run(Timed, TRIALS, 1, 1, parameters, **options)
+        notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
+    notes = [note for note in notes if note["same_worker"]][1:]  # the first one's model is the process's second
+    rows = [(what, _milliseconds(notes, name)) for name, what in PARTS.items()]
+    text = table(("", "ms"), rows)
+    text += f"\n\nMedian (min–max) over {len(notes)} handovers on one slot; trials of one epoch of cnn's baseline, on "
+    text += f"{CLASSES * PER_CLASS} made images of 32 x 32. In between are the ledger, TensorBoard and Ray Tune."
+    tell("handover.py", "From one trial to the next", text)
+
+
+def _cache(scratch: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(CLASSES * PER_CLASS):
+        target = scratch / "data" / f"class{number % CLASSES}" / f"{number:03d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(cv2.imencode(".png", rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))[1].tobytes())
+    os.environ["CONVSCOUT_CACHE"] = str(scratch / "cache")
+    return prepare(str(scratch / "data")).folder
+
+
+def _milliseconds(notes: list[dict[str, float]], name: str) -> Figures:
+    return Figures(tuple(1000 * note[name] for note in notes))
+
+
+if __name__ == "__main__":
+    main()
