@@ -137,7 +137,7 @@ def likely_causes(experiment: Experiment, original: TrialRecord, again: TrialRec
     if len(original.started) > 1:
         found.append(f"interruptions: it was begun {len(original.started)} times, and went on from checkpoints")
     found += _changed_versions(experiment, then.get("seq", 0), now.get("seq", 0))
-    settings = (experiment.history.calibrated or {}).get("settings", {})
+    settings = (experiment.history.calibrated or {}).get("settings", {}).get(original.architecture, {})
     if settings.get("device", "cpu") != "cpu":
         found.append(f"precision: {settings.get('precision')} on a GPU, which may add in another order each time")
     return found or ["none that is known: data, hardware, precision and versions are as they were"]

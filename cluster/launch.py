@@ -57,6 +57,7 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
 class Place:
     """Where the trials of a launch run: the slot of each, how many fit side by side now, and how many at most.
 
+    `host_cores` are the cores of the smallest host.
     An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog.
     """
 
@@ -64,6 +65,7 @@ class Place:
     slots: int
     max_concurrent: int | None = None
     epoch_timeout: float | None = None
+    host_cores: int = 1
 
 
 def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
@@ -73,13 +75,14 @@ def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
     to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
     """
     from cluster.connect import end_process
-    from cluster.tune_hooks import killed_workers_are_losses
+    from cluster.tune_hooks import killed_workers_are_losses, waiting_workers_are_used
 
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
         with (
             gentle_stop(dispatcher),
             killed_workers_are_losses(),
+            waiting_workers_are_used(),
             Watchdog(dispatcher, end_process, place.epoch_timeout),
         ):
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()

@@ -38,4 +38,5 @@ def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Place:
     if slot is None or slot.how_many(hosts) < 1:
         slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])
     slots = min(slot.how_many(hosts), spec["max_concurrent"] or 1_000_000)
-    return Place(slot, slots, spec["max_concurrent"], spec["epoch_timeout"])
+    host_cores = int(min(host.cpus for host in hosts))
+    return Place(slot, slots, spec["max_concurrent"], spec["epoch_timeout"], host_cores)

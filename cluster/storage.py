@@ -14,7 +14,7 @@ from cluster.ledger import LEDGER
 from foundation import RequestError, unknown_word, write_json
 
 SPEC = "experiment.json"
-FORMAT = 2  # of experiment.json and of the ledger's rows
+FORMAT = 3  # of experiment.json and of the ledger's rows
 TRIALS = "trials"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

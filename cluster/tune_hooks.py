@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
@@ -55,6 +58,22 @@ def killed_workers_are_losses() -> Iterator[None]:
         yield
     finally:
         manager._actor_task_failed = original
+
+
+@contextmanager
+def waiting_workers_are_used() -> Iterator[None]:
+    """Let Tune start trials in the workers that Ray started with itself, on a cluster of our own.
+
+    Tune asks for some variables in a worker's environment. They are there, since Ray's processes are children of
+    this one, but Ray would start another process for whoever asks: 5 s later the first batch would come.
+    """
+    original = class_cache._ActorClassCache.get
+    if is_own_cluster():
+        class_cache._ActorClassCache.get = lambda self, trainable: ray.remote(trainable)
+    try:
+        yield
+    finally:
+        class_cache._ActorClassCache.get = original
 
 
 class SearcherHook(Searcher):

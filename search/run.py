@@ -1,25 +1,24 @@
 """Run a search, or go on with one: replay the ledger, then launch with the method's proposals and decisions."""
 
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import run_on_worker
 from cluster.dispatch import Dispatcher
 from cluster.history import History, Row, TrialRecord, ranked
 from cluster.launch import launch
 from cluster.ledger import Ledger, read_history
 from cluster.lock import Lock
 from cluster.proposal import Decision, Proposal
-from cluster.resources import Slot
 from cluster.session import Tell, note_resumed, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
+from search.calibration import calibrate
 from search.disk import disk_bound, largest_state
 from search.halving import Halving, out_of_patience
 from search.methods import METHODS
@@ -77,8 +76,10 @@ def search(
             tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
         request = prepare_request(spec, on_decoded)
         planner = Planner(request)
-        planner.next_work(History())
-        slots = open_session(spec.model_dump(), None).slots
+        with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
+            proposed = beside.submit(planner.next_work, History())
+            slots = open_session(spec.model_dump(), None).slots
+            proposed.result()
         disk_bound(request, planner.most_state_bytes, slots, spec.trials, folder)
     on_request(request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
@@ -171,10 +172,10 @@ def train(
 ) -> Outcome:
     """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
     spec, folder = request.spec, ledger.path.parent
-    place = open_session(spec.model_dump(), ledger.history.calibrated)
     wanted = ledger.history.trials_wanted or spec.trials
+    calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted)
+    place = open_session(spec.model_dump(), calibrated)
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
-    calibrated = _calibrated(ledger, spec, place.slot)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     experiment = read_experiment(folder)
@@ -194,20 +195,6 @@ def train(
     done = launch(ImageTrainable, dispatcher, place, parameters)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
     return Outcome(folder, interrupted=not done)
-
-
-def _calibrated(ledger: Ledger, spec: SearchSpec, slot: Slot) -> Row:
-    """Return the `calibrated` row, measured on a worker once per experiment."""
-    if ledger.history.calibrated is None:
-        from trainables.calibrate import calibrate
-
-        start = time.monotonic()
-        settings, device = run_on_worker(calibrate, slot, spec.precision, slot.cpus, slot.gpus)
-        took = round(time.monotonic() - start, 3)
-        return ledger.append(
-            "calibrated", settings=settings.to_json(), device=device, slot=slot.to_json(), seconds=took
-        )
-    return ledger.history.calibrated
 
 
 class Planner:

@@ -61,7 +61,7 @@ class Batches:
     costs one gather and one conversion.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device, channels_last: bool) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
             images, labels = torch.from_numpy(dataset.images), torch.from_numpy(np.asarray(dataset.labels))
@@ -69,13 +69,12 @@ class Batches:
         self.images = images.to(device) if resident else images
         self.labels = labels.to(self.images.device)
         self.device = device
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, indices: Tensor, memory_format: torch.memory_format = torch.channels_last) -> tuple[Tensor, Tensor]:
         """Return the images (float, N x C x H x W, 0..255) and labels at indices that lie where `images` do."""
         images = self.images[indices].to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         labels = self.labels[indices].to(self.device, non_blocking=True)
-        return images.to(torch.float32).contiguous(memory_format=self.memory_format), labels
+        return images.to(torch.float32).contiguous(memory_format=memory_format), labels
 
 
 def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int, divisor: int = 1) -> Iterator[list[Tensor]]:

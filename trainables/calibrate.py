@@ -1,53 +1,160 @@
-"""Measures, once per experiment, which precision and memory format the device is fast at."""
+"""Measures, once per experiment, what its trials are fast at: precision, memory format, and cores per trial."""
 
+import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
 
+from trainables.batches import Dataset
 from trainables.device import best_device, name_of
-from trainables.training import Settings
+from trainables.training import Settings, Training
 
-GAIN_NEEDED = 1.2  # bf16 must be this much faster to be worth its coarser numbers
+GAIN_NEEDED = {"bf16": 1.2, "all cores": 1.1}  # coarser numbers, or fewer trials at a time, must be worth it
+HOPELESS = 3.0  # so many times as slow as the best at its first step: not measured again
 ROUNDS = 3
+SECONDS = 3.0  # per architecture; large images take longer, and fewer rounds then do
+MOST_SIDE_BY_SIDE = 16  # more measure the same
 
 
-def calibrate(precision: str, threads: int, gpus: float) -> tuple[Settings, str]:
-    """Return the settings for the device of a trial that is given so many GPUs, and the device's name.
+@dataclass(frozen=True)
+class Sample:
+    """A model to measure: its architecture, a configuration, and the text of a user's own file."""
 
-    `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where a small convolution net trains at least
-    1.2 times as fast with it. Channels-last is taken where it is faster. Takes about a second.
+    architecture: str
+    config: Mapping[str, Any]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured: settings per architecture, cores per trial, the device's name, and the images per second."""
+
+    settings: dict[str, Settings]
+    cores: int
+    device: str
+    images_per_second: dict[str, dict[str, float]]
+
+
+def calibrate(
+    samples: Sequence[Sample],
+    image_shape: tuple[int, int, int],
+    n_classes: int,
+    precision: str,
+    *,
+    cores: int,
+    gpus: float,
+    host_cores: int | None = None,
+    beside: int = 1,
+) -> Calibrated:
+    """Train a few steps of each sample in every way that is allowed, and return the fastest.
+
+    `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where it is at least 1.2 times as fast. `cores`
+    and `gpus` are those of a trial. With `host_cores`, so many trials `beside` each other are measured against one
+    on all cores of the host, which is taken where it trains 1.1 times as many images a second. An architecture
+    takes a second or two at 32 x 32.
     """
-    torch.set_num_threads(threads)
     device = best_device(gpus)
-    precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
-    seconds = {
-        (name, channels_last): _step_seconds(device, name, channels_last)
-        for name in precisions
-        for channels_last in (False, True)
-    }
-    best = {name: min(seconds[name, False], seconds[name, True]) for name in precisions}
-    chosen = precisions[0]
-    if precision == "auto" and best["bf16"] * GAIN_NEEDED <= best["fp32"]:
-        chosen = "bf16"
-    channels_last = seconds[chosen, True] <= seconds[chosen, False]
-    return Settings(device.type, chosen, channels_last, threads), name_of(device)
+    settings: dict[str, Settings] = {}
+    figures: dict[str, dict[str, float]] = {}
+    precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
+    data = _images(image_shape, n_classes)
+    compares = host_cores is not None and host_cores > cores and device.type == "cpu"
+    for sample in samples:
+        ways = [Settings(device.type, name, last, cores) for name in precisions for last in (True, False)]
+        speeds = _fastest(sample, data, ways)
+        settings[sample.architecture] = best = _best(speeds)
+        figures[sample.architecture] = {_name(way): round(speed, 1) for way, speed in speeds.items()}
+        if compares:
+            several = _side_by_side(sample, data, best, beside)
+            alone = max(_fastest(sample, data, [replace(best, threads=host_cores or cores)]).values())
+            figures[sample.architecture] |= {"side by side": round(several, 1), "all cores": round(alone, 1)}
+    if compares and _all_cores_win(figures):
+        cores = host_cores or cores
+        settings = {name: replace(each, threads=cores) for name, each in settings.items()}
+    return Calibrated(settings, cores, name_of(device), figures)
 
 
-def _step_seconds(device: torch.device, precision: str, channels_last: bool) -> float:
-    """Return the seconds of one training step of a three-block net on 32 images of 32 x 32, the best of a few."""
-    layers: list[nn.Module] = []
-    for before, after in ((3, 32), (32, 64), (64, 64)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    model = nn.Sequential(*layers).to(device).to(memory_format=memory_format)
-    images = torch.rand(32, 3, 32, 32, device=device).contiguous(memory_format=memory_format)
-    best = float("inf")
-    for _ in range(ROUNDS + 1):  # the first round warms up, and is never the fastest
-        start = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss = model(images).float().square().mean()
-        loss.backward()
-        float(loss.item())
-        best = min(best, time.perf_counter() - start)
-    return best
+def _best(speeds: Mapping[Settings, float]) -> Settings:
+    fastest = max(speeds, key=speeds.__getitem__)
+    plain = [way for way in speeds if way.precision == "fp32"]
+    if fastest.precision == "bf16" and plain:
+        best_plain = max(plain, key=speeds.__getitem__)
+        if speeds[fastest] < GAIN_NEEDED["bf16"] * speeds[best_plain]:
+            return best_plain
+    return fastest
+
+
+def _all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether the same images of every architecture take less time on all cores together."""
+    beside = sum(1 / each["side by side"] for each in figures.values())
+    alone = sum(1 / each["all cores"] for each in figures.values())
+    return beside > GAIN_NEEDED["all cores"] * alone
+
+
+def _name(settings: Settings) -> str:
+    return f"{settings.precision} {'channels_last' if settings.channels_last else 'contiguous'}"
+
+
+def _images(image_shape: tuple[int, int, int], n_classes: int) -> Dataset:
+    """Return one batch of noise of the size that trials train on; fewer images where they are large."""
+    channels, height, width = image_shape
+    count = max(4, min(32, 2**16 // (height * width)))
+    rng = np.random.default_rng(0)
+    return Dataset(
+        images=rng.integers(0, 256, (count + 1, height, width, channels), dtype=np.uint8),
+        labels=rng.integers(0, n_classes, count + 1),
+        train=np.arange(count),
+        val=np.arange(count, count + 1),
+        n_classes=n_classes,
+        mean=(127.5,) * channels,
+        deviation=(64.0,) * channels,
+    )
+
+
+def _begun(sample: Sample, data: Dataset, settings: Settings) -> Training:
+    training = Training(data, settings)
+    config = {**sample.config, "batch_size": len(data.train), "accumulation_steps": 1}
+    training.begin(sample.architecture, config, seed=0, epochs=100, source=sample.source, pretrained=False)
+    return training
+
+
+def _fastest(sample: Sample, data: Dataset, ways: Sequence[Settings]) -> dict[Settings, float]:
+    """Return the images per second of each way: the best of a few steps, taken in turn."""
+    end = time.perf_counter() + SECONDS
+    speeds: dict[Settings, float] = {}
+    trainings: dict[Settings, Training] = {}
+    for way in ways:
+        trainings[way] = _begun(sample, data, way)
+        speeds[way] = trainings[way].epoch().images_per_second  # it warms up, and is hardly ever the fastest
+        if speeds[way] * HOPELESS < max(speeds.values()):
+            del trainings[way]
+    for _ in range(ROUNDS):
+        for way, training in trainings.items():
+            if time.perf_counter() < end:
+                training.use(way)
+                speeds[way] = max(speeds[way], training.epoch().images_per_second)
+    return speeds
+
+
+def _side_by_side(sample: Sample, data: Dataset, settings: Settings, trials: int) -> float:
+    """Return the images per second of so many trials together, in threads: they share memory and caches as
+    processes do."""
+    measured = min(trials, MOST_SIDE_BY_SIDE)
+    ready = threading.Barrier(measured)
+    speeds: list[float] = []
+
+    def work() -> None:
+        training = _begun(sample, data, settings)
+        training.epoch()
+        ready.wait()
+        speeds.append(sum(training.epoch().images_per_second for _ in range(ROUNDS)) / ROUNDS)
+
+    threads = [threading.Thread(target=work) for _ in range(measured)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(speeds) / measured * trials

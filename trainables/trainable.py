@@ -61,7 +61,7 @@ class ImageTrainable(Trainable):
         folder: str = "",
         cache_folder: str = "",
         sources: dict[str, str] | None = None,
-        settings: dict[str, Any] | None = None,
+        settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
     ) -> None:
         """Keep what is the same for all trials; called once per process."""
@@ -116,8 +116,10 @@ class ImageTrainable(Trainable):
         self.writer.drop()
         fault("trial.begin")
         given, work = self.handed_out, self.handed_out["work"]
+        settings = Settings(**self.settings[given["architecture"]])
         if self.training is None:
-            self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), Settings(**self.settings))
+            self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
+        self.training.use(settings)
         self.checkpoints = Path(given["checkpoints"])
         kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(

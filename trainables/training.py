@@ -21,6 +21,7 @@ from trainables.device import (
     evaluation_batch,
     give_freed_memory_back,
     keep_freed_memory,
+    sub_normals_flushed,
 )
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
@@ -88,14 +89,19 @@ class Training:
 
     def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self.dataset = dataset
-        self.settings = settings
         self.device = torch.device(settings.device)
-        torch.set_num_threads(settings.threads)
         keep_freed_memory()
-        self.batches = Batches(dataset, self.device, settings.channels_last)
+        self.batches = Batches(dataset, self.device)
+        self.use(settings)
         self.val_indices = torch.from_numpy(dataset.val).to(self.batches.images.device)
         self.mean = torch.tensor(dataset.mean, device=self.device)
         self.model: Classifier
+
+    def use(self, settings: Settings) -> None:
+        """Train with other settings of the same device from now on: each architecture has its own."""
+        self.settings = settings
+        torch.set_num_threads(settings.threads)
+        self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
 
     def begin(
         self,
@@ -131,7 +137,7 @@ class Training:
             source=source,
             weights=pretrained,
         )
-        self.model.to(self.device).to(memory_format=self.batches.memory_format)
+        self.model.to(self.device).to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.train_on_val = train_on_val
@@ -148,6 +154,7 @@ class Training:
         """How many parameters the model has, frozen ones included."""
         return count_parameters(self.model)
 
+    @sub_normals_flushed()
     def epoch(self) -> EpochResult:
         """Train one epoch and validate; the host waits for the device only at the end."""
         start = time.perf_counter()
@@ -211,7 +218,7 @@ class Training:
         images_in_step = sum(len(part) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            images, labels = self.batches.take(part)
+            images, labels = self.batches.take(part, self.memory_format)
             images = augment(images, self.recipe, self.mean, self.generator)
             with self._autocast():
                 logits = self.model(images)
@@ -239,7 +246,7 @@ class Training:
         self.model.eval()
         _, height, width = self.dataset.image_shape
         for part in torch.split(self.val_indices, evaluation_batch(height, width, self.model.input_size)):
-            images, labels = self.batches.take(part)
+            images, labels = self.batches.take(part, self.memory_format)
             with torch.inference_mode(), self._autocast():
                 logits = self.model(images).float()
                 loss += functional.cross_entropy(logits, labels, reduction="sum")

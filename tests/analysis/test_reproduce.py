@@ -56,7 +56,7 @@ def test_an_epoch_that_is_no_number_now_and_a_curve_that_ends_early_are_differen
 def causes(original: TrialRecord, again: TrialRecord, *resumes: dict[str, Any], device: str = "cpu") -> list[str]:
     history = History()
     history.resumes = list(resumes)
-    history.calibrated = {"settings": {"device": device, "precision": "bf16"}}
+    history.calibrated = {"settings": {original.architecture: {"device": device, "precision": "bf16"}}}
     asked = {"data": {"fingerprint": "f" * 64}, "versions": {"torch": "2.1"}}
 
     class WithData(Experiment):

@@ -68,9 +68,9 @@ def test_experiment_json_must_be_there_and_of_this_format(tmp_path: Path) -> Non
     with pytest.raises(RequestError, match=r"experiment\.json cannot be read"):
         read_experiment(tmp_path)
     (tmp_path / "experiment.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(RequestError, match="has format 99; this version reads 2"):
+    with pytest.raises(RequestError, match="has format 99; this version reads 3"):
         read_experiment(tmp_path)
-    write_experiment(tmp_path, {"format": 2, "name": "x"})
+    write_experiment(tmp_path, {"format": 3, "name": "x"})
     assert read_experiment(tmp_path)["name"] == "x"
 
 

@@ -32,12 +32,12 @@ def moved(recipe: Recipe, images: torch.Tensor, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_batch_is_the_images_asked_for_in_the_memory_format_asked_for(channels_last: bool) -> None:
     data = dataset()
-    images, labels = Batches(data, torch.device("cpu"), channels_last).take(torch.tensor([3, 1]))
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    images, labels = Batches(data, torch.device("cpu")).take(torch.tensor([3, 1]), wanted)
     assert images.shape == (2, 3, 4, 4)
     assert images.dtype == torch.float32
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), data.images[[3, 1]].astype(np.float32))
     assert labels.tolist() == [1, 1]
-    wanted = torch.channels_last if channels_last else torch.contiguous_format
     assert images.is_contiguous(memory_format=wanted)
 
 

@@ -1,0 +1,91 @@
+from typing import Any
+
+import pytest
+import torch
+
+import spaces
+from trainables import calibrate as measured
+from trainables.calibrate import Calibrated, Sample, calibrate
+from trainables.training import Settings
+
+CNN = Sample("cnn", spaces.load("cnn").baseline | {"filters": 16})
+VGG = Sample("vgg11", spaces.load("vgg11").baseline | {"base_width": 8})
+
+
+def measure(*samples: Sample, precision: str = "fp32", **options: Any) -> Calibrated:
+    return calibrate(samples, (3, 28, 28), 10, precision, cores=1, gpus=0.0, **options)
+
+
+def speeds(monkeypatch: pytest.MonkeyPatch, *, side_by_side: float = 0.0, **known: float) -> None:
+    """Let every way have a known speed: `fp32`, `bf16`, `channels_last` (a factor), `all_cores`."""
+
+    def fastest(sample: Sample, data: Any, ways: list[Settings]) -> dict[Settings, float]:
+        if ways[0].threads > 1:
+            return {ways[0]: known["all_cores"]}
+        return {way: known[way.precision] * (known["channels_last"] if way.channels_last else 1) for way in ways}
+
+    monkeypatch.setattr(measured, "_fastest", fastest)
+    monkeypatch.setattr(measured, "_side_by_side", lambda *_: side_by_side)
+
+
+def test_every_architecture_is_measured_and_has_settings_of_its_own() -> None:
+    found = measure(CNN, VGG)
+    assert set(found.settings) == set(found.images_per_second) == {"cnn", "vgg11"}
+    assert {each.precision for each in found.settings.values()} == {"fp32"}
+    assert set(found.images_per_second["cnn"]) == {"fp32 channels_last", "fp32 contiguous"}
+    assert all(speed > 0 for each in found.images_per_second.values() for speed in each.values())
+    assert found.cores == 1
+
+
+def test_trials_side_by_side_are_measured_against_one_on_all_cores() -> None:
+    figures = measure(CNN, host_cores=2, beside=2).images_per_second["cnn"]
+    assert figures["side by side"] > 0
+    assert figures["all cores"] > 0
+
+
+def test_without_a_gpu_in_the_slot_the_settings_are_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    speeds(monkeypatch, fp32=100.0, channels_last=1.0)
+    assert measure(CNN).settings["cnn"].device == "cpu"
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(119.0, "fp32"), (121.0, "bf16")])
+def test_coarser_numbers_must_be_worth_it(monkeypatch: pytest.MonkeyPatch, bf16: float, chosen: str) -> None:
+    speeds(monkeypatch, fp32=100.0, bf16=bf16, channels_last=1.0)
+    assert measure(CNN, precision="auto").settings["cnn"].precision == chosen
+
+
+@pytest.mark.parametrize(("factor", "last"), [(0.9, False), (1.1, True)])
+def test_the_faster_memory_format_is_taken(monkeypatch: pytest.MonkeyPatch, factor: float, last: bool) -> None:
+    speeds(monkeypatch, fp32=100.0, channels_last=factor)
+    assert measure(CNN).settings["cnn"].channels_last is last
+
+
+@pytest.mark.parametrize(("all_cores", "cores"), [(210.0, 1), (230.0, 4)])
+def test_all_cores_are_given_to_one_trial_only_where_that_trains_more_images(
+    monkeypatch: pytest.MonkeyPatch, all_cores: float, cores: int
+) -> None:
+    speeds(monkeypatch, fp32=100.0, channels_last=1.0, side_by_side=200.0, all_cores=all_cores)
+    found = measure(CNN, VGG, host_cores=4, beside=2)
+    assert found.cores == cores
+    assert {each.threads for each in found.settings.values()} == {cores}
+
+
+def test_a_way_that_is_hopeless_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    class Slow:
+        def __init__(self, way: Settings) -> None:
+            self.way = way
+
+        def use(self, way: Settings) -> None:
+            self.way = way
+
+        def epoch(self) -> Any:
+            steps.append(self.way.precision)
+            return type("Result", (), {"images_per_second": 10.0 if self.way.precision == "bf16" else 100.0})
+
+    monkeypatch.setattr(measured, "_begun", lambda sample, data, way: Slow(way))
+    assert measure(CNN, precision="auto").settings["cnn"].precision == "fp32"
+    assert steps.count("bf16") == 2  # one a memory format
+    assert steps.count("fp32") == 2 * (1 + measured.ROUNDS)
