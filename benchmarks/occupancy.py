@@ -101,6 +101,7 @@ def main() -> None:
         ("wall time, first start to last end, s", f"{wall:.1f}"),
         ("trials' epochs, % of slots x wall time", f"{100 * computed / (SLOTS * wall):.1f}"),
         ("products finished, % of two undisturbed processes'", f"{100 * products / (undisturbed * wall):.1f}"),
+        ("worker processes", len({record.started[-1]["pid"] for record in records})),
         ("gap between two trials of a worker, ms", between),
         ("of which waiting for the last checkpoint, ms", Figures(tuple(waits))),
         ("gap between two epochs of a trial, ms", within),
