@@ -44,7 +44,8 @@ def main() -> None:
     rows.append(("ours / ray", ratios(found["ours"], found["ray"]), "", ""))
     text = table(("", "seconds", "ms a trial", "driver's memory, KB a trial"), rows)
     text += f"\n\n{asked.trials} trials of {asked.reports} reports each on {SLOTS} slots, median (min–max) of "
-    text += f"{asked.rounds} in turn; a process each; Ray's start is not counted. Ours writes the ledger and TensorBoard's events."
+    text += f"{asked.rounds} in turn; a process each; Ray's start is not counted."
+    text += " Ours writes the ledger and TensorBoard's events."
     tell("overhead.py", "Trials that do nothing", text)
 
 
