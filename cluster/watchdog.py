@@ -9,7 +9,7 @@ from cluster.history import History, Row, TrialRecord
 
 # An epoch may take ten times the trial's longest so far, or two minutes: a busy machine or a slow disk is no hang.
 TIMES_LONGEST, LEAST_SECONDS = 10.0, 120.0
-# A first epoch is measured against any trial's: other models may be much slower.
+# A first epoch, of all or of other layers, is measured against any trial's: other models may be much slower.
 TIMES_ANY, FIRST_LEAST_SECONDS = 30.0, 900.0
 TICK_SECONDS = 1.0
 
@@ -18,10 +18,22 @@ def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float 
     """Return how long the trial's next epoch may take; None where nothing is known to measure it against."""
     if epoch_timeout is not None:
         return epoch_timeout
-    if own := [row["seconds"] for row in record.epochs]:
+    stages = _stages(record)
+    if own := [row["seconds"] for row in stages[-1]]:
         return max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
-    others = [row["seconds"] for other in list(history.trials.values()) for row in other.epochs[:1]]
+    begun = [_stages(other) for other in list(history.trials.values())]
+    others = [theirs[len(stages) - 1][0]["seconds"] for theirs in begun if any(theirs[len(stages) - 1 :][:1])]
     return max(FIRST_LEAST_SECONDS, TIMES_ANY * float(max(others))) if others else None
+
+
+def _stages(record: TrialRecord) -> list[list[Row]]:
+    """Return the epochs of a trial, apart where other layers trained: those may take a hundred times as long."""
+    stages: list[list[Row]] = [[]]
+    for row in record.epochs:
+        stages[-1].append(row)
+        if row.get("layers_change"):
+            stages.append([])
+    return stages
 
 
 class Watchdog:

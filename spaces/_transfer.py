@@ -25,6 +25,12 @@ SPACE: dict[str, Knob] = {
         "lets the new head settle first",
         Between(0, 1000, whole=True),
     ),
+    "augmented_views": Knob(
+        Choice((0,)),
+        "views",
+        "0 draws a new one each epoch; with 4, say, frozen layers compute each once",
+        Between(0, 100, whole=True),
+    ),
     "input_size": Knob(
         Choice((96, 160, 224)), "pixels", "224 is what the weights saw, less is faster", Between(32, 512, whole=True)
     ),
@@ -43,6 +49,7 @@ BASELINE: dict[str, Any] = {
     "weights": "published",
     "trainable_layers": 20,
     "frozen_epochs": 1,
+    "augmented_views": 0,
     "input_size": 160,
     "dense_units": 128,
     "dropout": 0.2,

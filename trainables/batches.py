@@ -4,6 +4,8 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,8 @@ DEVICE_MEMORY_SHARE = 0.3  # of a GPU's free memory; the rest is for the model, 
 class Dataset:
     """What training reads: images N x H x W x C (uint8), N labels, and which of them are for what.
 
-    `mean` and `deviation` are those of the training split, per channel, in 0..255 units.
+    `mean` and `deviation` are those of the training split, per channel, in 0..255 units. `features` is a folder where
+    what frozen layers make of these images is kept; None keeps nothing.
     """
 
     images: NDArray[np.uint8]
@@ -32,6 +35,7 @@ class Dataset:
     n_classes: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    features: Path | None = None
 
     @classmethod
     def from_cache(cls, cache: ImageCache) -> "Dataset":
@@ -45,6 +49,7 @@ class Dataset:
             n_classes=len(cache.classes),
             mean=cache.mean,
             deviation=cache.deviation,
+            features=cache.folder / "features",
         )
 
     @property
@@ -62,19 +67,27 @@ class Batches:
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
-            images, labels = torch.from_numpy(dataset.images), torch.from_numpy(np.asarray(dataset.labels))
-        resident = device.type == "cpu" or images.nbytes <= free_bytes(device) * DEVICE_MEMORY_SHARE
-        self.images = images.to(device) if resident else images
-        self.labels = labels.to(self.images.device)
+        self.images = on_device(dataset.images, device)
+        self.labels = torch.from_numpy(np.asarray(dataset.labels)).to(self.images.device)
         self.device = device
 
     def take(self, indices: Tensor, memory_format: torch.memory_format = torch.channels_last) -> tuple[Tensor, Tensor]:
         """Return the images (float, N x C x H x W, 0..255) and labels at indices that lie where `images` do."""
         images = self.images[indices].to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        labels = self.labels[indices].to(self.device, non_blocking=True)
-        return images.to(torch.float32).contiguous(memory_format=memory_format), labels
+        return images.to(torch.float32).contiguous(memory_format=memory_format), self.labels_of(indices)
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Return the labels at indices."""
+        return self.labels[indices].to(self.device, non_blocking=True)
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor: a copy on the device where that has room, else the array itself on the host."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
+        tensor = torch.from_numpy(array)
+    resident = device.type == "cpu" or array.nbytes <= free_bytes(device) * DEVICE_MEMORY_SHARE
+    return tensor.to(device) if resident else tensor
 
 
 def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int, divisor: int = 1) -> Iterator[list[Tensor]]:

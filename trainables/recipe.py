@@ -31,6 +31,12 @@ class Recipe:
     cutout: float
     momentum: float | None = None
 
+    @property
+    def augmentation(self) -> tuple[float, ...]:
+        """The strengths of the augmentation; empty where there is none."""
+        strengths = (self.flip, self.shift, self.rotation, self.zoom, self.shear, self.cutout)
+        return strengths if any(strengths) else ()
+
 
 KNOBS = tuple(field.name for field in fields(Recipe))
 REQUIRED = tuple(field.name for field in fields(Recipe) if field.default is MISSING)

@@ -1,6 +1,5 @@
 """One trial's training: begin a configuration, run epochs, keep and restore its state. Knows no Ray."""
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -23,6 +22,8 @@ from trainables.device import (
     keep_freed_memory,
     sub_normals_flushed,
 )
+from trainables.epoch_result import EpochResult, scores
+from trainables.frozen import Augment, Frozen, frozen_features
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
@@ -43,41 +44,6 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as the ledger keeps them."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave. Losses are plain cross-entropy in nats, whatever smoothing or weights were trained with.
-
-    `train_*` are running averages over the epoch, on augmented images; `val_*` come from the model as the epoch
-    left it, and are None without validation images. `learning_rate` is that of the last step. `seconds` include
-    validation, `images_per_second` does not. `peak_memory_mb` is the most since the trial began in this process, in
-    MB of 10**6 bytes; None where the system cannot tell.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    val_balanced_accuracy: float | None
-    val_macro_f1: float | None
-    learning_rate: float
-    seconds: float
-    images_per_second: float
-    peak_memory_mb: float | None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether a loss is no longer a finite number."""
-        return not math.isfinite(self.train_loss) or (self.val_loss is not None and not math.isfinite(self.val_loss))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as a ledger row keeps it: what is not finite becomes None."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
 
 
 class Training:
@@ -146,6 +112,7 @@ class Training:
         self.train_indices = torch.from_numpy(train)
         self.class_weights = self._class_weights(train)
         self.epochs_done = 0
+        self._frozen: dict[Any, Frozen | None] = {}
         give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
 
@@ -160,6 +127,8 @@ class Training:
         start = time.perf_counter()
         self.model.train()
         self.model.begin_epoch(self.epochs_done)
+        frozen = self._frozen_features(self.recipe.augmentation)
+        began = time.perf_counter()
         order_generator = torch.Generator().manual_seed(int(seed_from(self.generator.initial_seed(), self.epochs_done)))
         order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
@@ -168,10 +137,10 @@ class Training:
         totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
         for number, parts in enumerate(steps):
             learning_rate = self.curve.at(self.epochs_done, number / len(steps))
-            self._step(parts, learning_rate, totals)
+            self._step(parts, learning_rate, totals, frozen)
         images = sum(len(part) for parts in steps for part in parts)
         train_loss, train_accuracy = (totals / images).tolist()
-        train_seconds = time.perf_counter() - start
+        train_seconds = time.perf_counter() - began
         fault("training.before_validation")
         validation = self._validate()
         if validation["val_loss"] is not None:
@@ -186,6 +155,8 @@ class Training:
             seconds=time.perf_counter() - start,
             images_per_second=images / train_seconds,
             peak_memory_mb=self.peak_memory.megabytes(),
+            reads_features=frozen is not None,
+            layers_change=self.model.layers_change(self.epochs_done - 1),
         )
 
     def state(self) -> dict[str, Any]:
@@ -213,16 +184,12 @@ class Training:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         self.epochs_done = state["epochs_done"]
 
-    def _step(self, parts: list[Tensor], learning_rate: float, totals: Tensor) -> None:
+    def _step(self, parts: list[Tensor], learning_rate: float, totals: Tensor, frozen: Frozen | None) -> None:
         """Take one optimizer step over its micro-batches; add summed loss and hits to `totals`."""
         images_in_step = sum(len(part) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            images, labels = self.batches.take(part, self.memory_format)
-            images = augment(images, self.recipe, self.mean, self.generator)
-            with self._autocast():
-                logits = self.model(images)
-            logits = logits.float()
+            logits, labels = self._forward(part, frozen, self._augment)
             loss = functional.cross_entropy(
                 logits,
                 labels,
@@ -238,24 +205,58 @@ class Training:
             group["lr"] = learning_rate
         self.optimizer.step()
 
+    def _forward(self, part: Tensor, frozen: Frozen | None, augmented: Augment | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits and labels of some images, from what frozen layers made of them where that is kept."""
+        if frozen:
+            features = frozen.take(part, self.device)
+            with self._autocast():
+                return frozen.rest(features).float(), self.batches.labels_of(part)
+        images, labels = self.batches.take(part, self.memory_format)
+        if augmented:
+            images = augmented(images)
+        with self._autocast():
+            return self.model(images).float(), labels
+
+    def _augment(self, images: Tensor) -> Tensor:
+        return augment(images, self.recipe, self.mean, self.generator)
+
+    def _frozen_features(self, augmentation: tuple[float, ...]) -> Frozen | None:
+        """Return what the frozen layers make of every image, augmented so strongly; None where that is not kept."""
+        views = self.model.augmented_views
+        if self.dataset.features is None or (augmentation and not views):
+            return None
+        view = self.epochs_done % views if augmentation else 0
+        layers = tuple(parameter.requires_grad for parameter in self.model.parameters())
+        if (key := (layers, augmentation, view)) not in self._frozen:
+            generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
+            self._frozen[key] = frozen_features(
+                self.dataset.features,
+                (augmentation, view, self.settings.precision),
+                self.model,
+                self.batches,
+                self._autocast,
+                (lambda images: augment(images, self.recipe, self.mean, generator)) if augmentation else None,
+            )
+        return self._frozen[key]
+
     def _validate(self) -> dict[str, float | None]:
         if self.train_on_val:
             return dict.fromkeys(("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"))
         loss = torch.zeros((), device=self.device)
         guesses = []
         self.model.eval()
+        frozen = self._frozen_features(())
         _, height, width = self.dataset.image_shape
         for part in torch.split(self.val_indices, evaluation_batch(height, width, self.model.input_size)):
-            images, labels = self.batches.take(part, self.memory_format)
-            with torch.inference_mode(), self._autocast():
-                logits = self.model(images).float()
+            with torch.inference_mode():
+                logits, labels = self._forward(part, frozen)
                 loss += functional.cross_entropy(logits, labels, reduction="sum")
                 guesses.append(logits.argmax(1))
         truth, classes = self.dataset.labels[self.dataset.val], self.dataset.n_classes
         cells = truth * classes + torch.cat(guesses).cpu().numpy()
         return {
             "val_loss": loss.item() / len(truth),
-            **_scores(np.bincount(cells, minlength=classes**2).reshape(classes, classes)),
+            **scores(np.bincount(cells, minlength=classes**2).reshape(classes, classes)),
         }
 
     def _autocast(self) -> Any:
@@ -284,18 +285,3 @@ def predict(model: Classifier, images: NDArray[np.uint8], device: torch.device |
         logits = model(chunk.permute(0, 3, 1, 2).float())
         parts.append(torch.softmax(logits.double() if device.type != "mps" else logits, dim=1).cpu().numpy())
     return np.concatenate(parts)
-
-
-def _scores(confusion: NDArray[np.int64]) -> dict[str, float]:
-    """Return accuracy, balanced accuracy and macro F1 of a confusion matrix (rows: true, columns: predicted).
-
-    Balanced accuracy averages recall over the classes that occur, macro F1 over those that occur or are predicted,
-    as scikit-learn does.
-    """
-    hits, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    occurs, seen = true > 0, (true + predicted) > 0
-    return {
-        "val_accuracy": float(hits.sum() / confusion.sum()),
-        "val_balanced_accuracy": float((hits[occurs] / true[occurs]).mean()),
-        "val_macro_f1": float((2 * hits[seen] / (true + predicted)[seen]).mean()),
-    }

@@ -82,3 +82,18 @@ def test_what_an_epoch_is_allowed(
             hall.epoch(key, number, each)
     history = hall.dispatcher.history
     assert allowed_seconds(history, history.trials[0], None) == allowed
+
+
+def test_epochs_that_train_other_layers_are_not_measured_against_those_before(tmp_path: Path) -> None:
+    def epoch(number: int, key: str, seconds: float, **fields: Any) -> None:
+        row = {"epoch": number, "val_loss": 1.0, "val_accuracy": 0.5, "seconds": seconds, **fields}
+        hall.report(key, kind="epoch", attempt=1, epoch=row)
+
+    hall = Hall(tmp_path)
+    records = hall.dispatcher.history.trials
+    epoch(1, "a", 1.0, layers_change=True)
+    assert allowed_seconds(hall.dispatcher.history, records[0], None) is None  # nobody has trained those yet
+    epoch(2, "a", 100.0)
+    assert allowed_seconds(hall.dispatcher.history, records[0], None) == 1000.0
+    epoch(1, "b", 1.0, layers_change=True)
+    assert allowed_seconds(hall.dispatcher.history, records[1], None) == 3000.0  # thirty times what another took

@@ -12,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 import spaces
 from trainables import device
 from trainables.batches import Dataset
-from trainables.training import Settings, Training, _scores, predict
+from trainables.epoch_result import scores
+from trainables.training import Settings, Training, predict
 
 TINY = {"depth": 1, "filters": 8, "dense_layers": 1, "dense_units": 16, "batch_norm": True, "dropout": 0.3}
 CPU = torch.device("cpu")
@@ -122,7 +123,7 @@ def test_scores_agree_with_scikit_learn() -> None:
     truth, guess = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
     confusion = np.zeros((6, 6), np.int64)
     np.add.at(confusion, (truth, guess), 1)
-    found = _scores(confusion)
+    found = scores(confusion)
     assert found["val_accuracy"] == pytest.approx((truth == guess).mean())
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         assert found["val_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, guess))

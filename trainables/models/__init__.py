@@ -91,6 +91,28 @@ class Classifier(nn.Module):
         size = getattr(self.net, "input_size", None)
         return size if isinstance(size, int) else None
 
+    @property
+    def augmented_views(self) -> int:
+        """In how many ways, fixed beforehand, images are augmented; 0 where each epoch draws its own."""
+        return int(getattr(self.net, "augmented_views", 0))
+
+    def halves(self) -> tuple[nn.Module, nn.Module] | None:
+        """Return what is frozen now, of images after `prepared`, and the rest, of what that gives; None without."""
+        halves = getattr(self.net, "halves", None)
+        found: tuple[nn.Module, nn.Module] | None = halves() if callable(halves) else None
+        return found
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return images as the layers of a model with `halves` take them."""
+        images = (images - self.mean) / self.deviation
+        resized = getattr(self.net, "resized", None)
+        return resized(images) if callable(resized) else images
+
+    def layers_change(self, epoch: int) -> bool:
+        """Whether the epoch after this one, counted from 0, trains other layers."""
+        names = getattr(self.net, "trainable_names", None)
+        return bool(callable(names) and names(epoch) != names(epoch + 1))
+
     def begin_epoch(self, epoch: int) -> None:
         """Let the model change what trains in an epoch, counted from 0; call it before the epoch."""
         begin = getattr(self.net, "begin_epoch", None)

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models._cut import cut
 from trainables.models._layers import activation_layer, initialise
 from trainables.models._weights import load_backbone, published_file, read_weights
 
@@ -39,12 +40,14 @@ class TransferModel(nn.Module):
         input_size: int,
         trainable_layers: int | Literal["all"],
         frozen_epochs: int,
+        augmented_views: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.input_size = input_size
         self.frozen_epochs = frozen_epochs
+        self.augmented_views = augmented_views
         leaves = [(name, module) for name, module in backbone.named_modules() if not list(module.children())]
         self._layers = {name: module for name, module in leaves if list(module.parameters(recurse=False))}
         self._leaves = [module for _, module in leaves]
@@ -78,20 +81,36 @@ class TransferModel(nn.Module):
         """
         super().train(mode)
         for leaf in self._leaves:
-            if any(parameter.requires_grad for parameter in leaf.parameters()):
+            if _trains(leaf):
                 break
             leaf.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
+    def halves(self) -> tuple[nn.Module, nn.Module] | None:
+        """Return the frozen part, of images as `resized` gives them, and the rest, of what that gives; None without."""
+        training = [name for name, layer in self._layers.items() if _trains(layer)]
+        if not training:
+            return self.backbone, self.head
+        halves = cut(self.backbone, training)
+        return halves and (halves[0], nn.Sequential(halves[1], self.head))
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Return images as the backbone takes them: of three channels and its size."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             shrinking = max(images.shape[-2:]) > self.input_size
             images = F.interpolate(images, size, mode="bilinear", antialias=shrinking)
-        logits: Tensor = self.head(self.backbone(images))
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(self.resized(images)))
         return logits
+
+
+def _trains(layer: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in layer.parameters())
 
 
 def transfer_build(source: Backbone) -> Callable[..., nn.Module]:
@@ -108,12 +127,14 @@ def transfer_build(source: Backbone) -> Callable[..., nn.Module]:
         batch_norm: bool,
         trainable_layers: int | Literal["all"] = "all",
         frozen_epochs: int = 0,
+        augmented_views: int = 0,
         activation: str = "relu",
     ) -> nn.Module:
         """Return the backbone under a new head: dropout and logits, after a hidden layer if it has units.
 
         Batch norm is of the hidden layer, or of the features where there is none. `weights` is "published", "none",
-        or a file. RequestError if the weights cannot be had or do not fit.
+        or a file. With `augmented_views` images are augmented in so many ways, fixed beforehand, so that what is frozen
+        computes each once. RequestError if the weights cannot be had or do not fit.
         """
         backbone = _load(source, weights)
         hidden: list[nn.Module] = []
@@ -131,6 +152,7 @@ def transfer_build(source: Backbone) -> Callable[..., nn.Module]:
             input_size=input_size,
             trainable_layers=trainable_layers,
             frozen_epochs=frozen_epochs,
+            augmented_views=augmented_views,
         )
 
     return build
