@@ -11,10 +11,10 @@ from measure import HOUSE as HOUSE  # the rooms are found from here on
 from cluster.connect import connect
 from cluster.dispatch import Dispatcher
 from cluster.history import History, Row
-from cluster.launch import Place, launch
+from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
-from cluster.resources import Slot
+from cluster.resources import Place, Slot, hosts_of
 from cluster.storage import TRIALS
 from cluster.tensorboard import TensorBoardWriter
 
@@ -24,7 +24,7 @@ def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[
 
     `options`: `config` of every trial, `checkpoint_seconds`; `folder`, where it is to be kept.
     """
-    connect()
+    place = Place(Slot(1, 0.0), hosts_of(connect()), max_concurrent=slots)
     config = options.get("config", {"learning_rate": 0.1})
 
     def next_work(history: History) -> Proposal | None:
@@ -41,7 +41,7 @@ def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[
             board = TensorBoardWriter(folder, {"learning_rate": [0.0, 1.0]}, "val_accuracy")
             dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None, [board], in_order=slots == 1)
             began = time.time()
-            launch(trainable, dispatcher, Place(Slot(1, 0.0), slots), {"folder": str(folder), **parameters})
+            launch(trainable, dispatcher, place, {"folder": str(folder), **parameters})
             ledger.append("benchmark", began=began)
             return ledger.history
 

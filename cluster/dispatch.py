@@ -91,7 +91,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """End the launch: nothing runs any more."""
-        self._retention.sweep()
+        self._retention.close()
         for observer in self.observers:
             observer.close()
 

@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
-from cluster.resources import Slot
+from cluster.resources import Place
 from cluster.storage import run_argument
 from cluster.watchdog import Watchdog
 from foundation import HaltError
@@ -53,21 +52,6 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the trials of a launch run: the slot of each, how many fit side by side now, and how many at most.
-
-    `host_cores` are the cores of the smallest host.
-    An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog.
-    """
-
-    slot: Slot
-    slots: int
-    max_concurrent: int | None = None
-    epoch_timeout: float | None = None
-    host_cores: int = 1
-
-
 def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
@@ -75,14 +59,13 @@ def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
     to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
     """
     from cluster.connect import end_process
-    from cluster.tune_hooks import killed_workers_are_losses, waiting_workers_are_used
+    from cluster.tune_patches import patched_tune
 
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
         with (
             gentle_stop(dispatcher),
-            killed_workers_are_losses(),
-            waiting_workers_are_used(),
+            patched_tune(),
             Watchdog(dispatcher, end_process, place.epoch_timeout),
         ):
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()
@@ -108,19 +91,17 @@ def _halted(error: Exception, folder: Path) -> HaltError:
 def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any], scratch: Path) -> Any:
     from ray import tune
 
-    from cluster.tune_hooks import SchedulerHook, SearcherHook
+    from cluster.tune_hooks import Room, SchedulerHook, SearcherHook
 
-    # Ray starts one worker at a time unless more trials may wait; but each that waits was proposed knowing less.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, place.slots // 2))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000000"  # the room says how many: Ray would start one at a time
     resources = {"cpu": place.slot.cpus, "gpu": place.slot.gpus}
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(trainable, **parameters), resources),
         tune_config=tune.TuneConfig(
-            search_alg=SearcherHook(dispatcher),
+            search_alg=SearcherHook(dispatcher, Room(place)),
             scheduler=SchedulerHook(dispatcher),
             num_samples=-1,
             reuse_actors=True,
-            max_concurrent_trials=place.max_concurrent,
         ),
         run_config=tune.RunConfig(
             name="trials",

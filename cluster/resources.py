@@ -41,6 +41,34 @@ class Slot:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the trials of a launch run: the slot of each, the hosts there are now, and how many side by side at most.
+
+    An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog.
+    """
+
+    slot: Slot
+    hosts: Sequence[Host]
+    max_concurrent: int | None = None
+    epoch_timeout: float | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many trials run side by side now."""
+        return self.room(self.hosts)
+
+    @property
+    def host_cores(self) -> int:
+        """The cores of the smallest host."""
+        return int(min(host.cpus for host in self.hosts))
+
+    def room(self, hosts: Sequence[Host], spare: int = 0) -> int:
+        """Return how many trials there may be at a time on these hosts, with `spare` more."""
+        there = self.slot.how_many(hosts) + spare
+        return min(there, self.max_concurrent or there)
+
+
 def hosts_of(ray: Any) -> list[Host]:
     """Return the living hosts of the cluster that `ray` is connected to."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]

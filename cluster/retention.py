@@ -1,6 +1,7 @@
 """Which checkpoints are kept: those of running trials, of wanted models, and of stopped trials that may be rescued."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster.history import History, TrialRecord, ranked
@@ -12,21 +13,32 @@ RESCUE_CANDIDATES = 3  # the best stopped trials: their last state is kept, so `
 class Retention:
     """Removes the checkpoints of an experiment that are of no use any more.
 
-    What a crash left behind goes first; then each trial's when it ends. The worker of a trial that ends may still
-    be writing one: `sweep`, once all workers are gone, removes it.
+    What a crash left behind goes first; then each trial's when it ends, in a thread: to remove 1 MB took 13 ms, and a
+    worker waited for its next trial meanwhile. The worker of a trial that ends may still be writing one: `close`, once
+    all workers are gone, removes it.
     """
 
     def __init__(self, folder: Path, history: History, metric: str) -> None:
         self.folder, self.history, self.metric = folder, history, metric
-        self.sweep()
+        self._beside = ThreadPoolExecutor(1, "retention")
+        self._sweep()
+        self.wait()
 
-    def sweep(self) -> None:
-        """Look through all trials."""
+    def wait(self) -> None:
+        """Return when all that is to be removed so far is gone."""
+        self._beside.submit(lambda: None).result()
+
+    def close(self) -> None:
+        """Look through all trials again: nothing writes any more."""
+        self._sweep()
+        self._beside.shutdown()
+
+    def _sweep(self) -> None:
         self._candidates: list[TrialRecord] = []
         for path in sorted((self.folder / TRIALS).glob("[0-9]*/checkpoint")):
             record = self.history.trials.get(int(path.parent.name))
             if record is None:
-                shutil.rmtree(path, ignore_errors=True)
+                self._remove(path)
             elif not record.live:
                 self.ended(record)
 
@@ -35,13 +47,13 @@ class Retention:
         if record.work.get("keep_checkpoint"):
             return
         if record.status != "stopped" or record.role != "search":
-            self._remove(record)
+            self._remove(checkpoint_folder(self.folder, record.trial))
         elif checkpoint_folder(self.folder, record.trial).exists():
             stopped = [other for other in self._candidates if other.status == "stopped" and other is not record]
             order = ranked([*stopped, record], self.metric)
             self._candidates = order[:RESCUE_CANDIDATES]
             for worse in order[RESCUE_CANDIDATES:]:
-                self._remove(worse)
+                self._remove(checkpoint_folder(self.folder, worse.trial))
 
-    def _remove(self, record: TrialRecord) -> None:
-        shutil.rmtree(checkpoint_folder(self.folder, record.trial), ignore_errors=True)
+    def _remove(self, path: Path) -> None:
+        self._beside.submit(shutil.rmtree, path, ignore_errors=True)

@@ -5,9 +5,8 @@ from typing import Any
 
 from cluster.connect import connect
 from cluster.history import Row
-from cluster.launch import Place
 from cluster.ledger import Ledger
-from cluster.resources import Slot, choose_slot, hosts_of
+from cluster.resources import Place, Slot, choose_slot, hosts_of
 from cluster.storage import versions
 
 Tell = Callable[[str], None]
@@ -37,6 +36,4 @@ def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Place:
     slot = Slot(**calibrated["slot"]) if calibrated else None
     if slot is None or slot.how_many(hosts) < 1:
         slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])
-    slots = min(slot.how_many(hosts), spec["max_concurrent"] or 1_000_000)
-    host_cores = int(min(host.cpus for host in hosts))
-    return Place(slot, slots, spec["max_concurrent"], spec["epoch_timeout"], host_cores)
+    return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"])

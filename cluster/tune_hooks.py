@@ -6,27 +6,21 @@ scheduler's `on_trial_result` and the last epoch with it.
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.air.execution._internal import actor_manager
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
+from cluster.resources import Place, hosts_of
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
+ROOM_SECONDS = 1.0
 MEMORY = re.compile(r"OutOfMemory|MemoryError|OUT_OF_MEMORY|(?:low on|not enough|can't allocate) memory")
-
-
-class WorkerKilled(RayActorError):
-    """A worker that Ray itself killed, mostly for want of memory."""
 
 
 def reason(said: str) -> str:
@@ -37,51 +31,33 @@ def reason(said: str) -> str:
     return lines[-1][:500] if lines else "the worker process died"
 
 
-@contextmanager
-def killed_workers_are_losses() -> Iterator[None]:
-    """Let Tune take a worker that Ray's memory monitor killed for what it is: a dead worker, of one trial.
+class Room:
+    """How many trials there may be at a time: as many as the living hosts have slots for, looked at once a second.
 
-    Ray 2.60 reports it as an `OutOfMemoryError`, which is neither of the two errors that Tune's actor manager knows;
-    it then ends `fit()` for all trials and names none.
+    One more on a cluster of others, which asks its autoscaler for a host. Trials are handed out no earlier than a
+    slot is free: each knows all results before it, and Ray makes no request that a worker to reuse then cancels.
     """
-    manager = actor_manager.RayActorManager
-    original = manager._actor_task_failed
 
-    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
-            said = " ".join(str(exception).split())
-            exception = WorkerKilled(error_msg=f"{type(exception).__name__}: {said[:300]}")
-        original(self, tracked_actor_task, exception)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.spare = 0 if is_own_cluster() else 1
+        self._until, self._count = 0.0, 1
 
-    manager._actor_task_failed = failed
-    try:
-        yield
-    finally:
-        manager._actor_task_failed = original
-
-
-@contextmanager
-def waiting_workers_are_used() -> Iterator[None]:
-    """Let Tune start trials in the workers that Ray started with itself, on a cluster of our own.
-
-    Tune asks for some variables in a worker's environment. They are there, since Ray's processes are children of
-    this one, but Ray would start another process for whoever asks: 5 s later the first batch would come.
-    """
-    original = class_cache._ActorClassCache.get
-    if is_own_cluster():
-        class_cache._ActorClassCache.get = lambda self, trainable: ray.remote(trainable)
-    try:
-        yield
-    finally:
-        class_cache._ActorClassCache.get = original
+    def count(self) -> int:
+        """Return the number; at least one, since a host may still come."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._count = now + ROOM_SECONDS, max(1, self.place.room(hosts_of(ray), self.spare))
+        return self._count
 
 
 class SearcherHook(Searcher):
     """Hands out what the dispatcher hands out."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, room: Room) -> None:
         super().__init__()
         self.dispatcher = dispatcher
+        self.room = room
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Ray's files nothing to keep: the dispatcher holds open files and a terminal."""
@@ -92,6 +68,8 @@ class SearcherHook(Searcher):
 
         None with nothing running would block Ray's controller for ten minutes.
         """
+        if len(self.dispatcher.running) >= self.room.count():
+            return None
         work = self.dispatcher.hand_out(trial_id)
         if work is not None:
             return {"handed_out": json.dumps(work)}  # as text: Ray would walk and rename a nested configuration

@@ -336,4 +336,5 @@ def test_a_checkpoint_is_removed_when_its_trial_ends_unless_its_weights_are_want
         folder.mkdir(parents=True)
         run.report(name, started())
         run.report(name, reported(1))
+        run.close()
         assert folder.exists() is keep

@@ -32,6 +32,7 @@ class Experiment:
     def end(self, retention: Retention, number: int, status: str) -> None:
         self.row("ended", trial=number, status=status)
         retention.ended(self.history.trials[number])
+        retention.wait()
 
     def kept(self) -> list[int]:
         return sorted(int(path.parent.name) for path in self.folder.glob("trials/*/checkpoint"))

@@ -1,0 +1,116 @@
+"""Trials under Ray Tune: how many at a time, and in which processes."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.connect import connect, disconnect
+from cluster.dispatch import Dispatcher
+from cluster.history import History
+from cluster.launch import launch
+from cluster.ledger import Ledger, read_rows
+from cluster.proposal import Proposal
+from cluster.resources import Host, Place, Slot, hosts_of
+
+TRIALS = 8
+
+
+@pytest.fixture(scope="module")
+def two_slots() -> Iterator[Place]:
+    hosts = hosts_of(connect())
+    if sum(host.cpus for host in hosts) < 2:
+        disconnect()
+        pytest.skip("two workers need two cores")
+    yield Place(Slot(1, 0.0), [Host(2, 0)])
+    disconnect()
+
+
+def trainable() -> type:
+    """Return a trainable whose second worker starts only after three trials, and whose fifth trial waits for it."""
+    from ray.tune import Trainable
+
+    class Waiting(Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any], folder: str = "") -> None:
+            self.folder = Path(folder)
+            (self.folder / f"process-{os.getpid()}").touch()
+            try:
+                (self.folder / "first").touch(exist_ok=False)
+                self.name = "first"
+            except FileExistsError:
+                self.until(lambda: len(list(self.folder.glob("trial-*"))) >= 3)
+                self.name = "second"
+            self.reset_config(config)
+
+        def until(self, fulfilled: Any) -> None:
+            end = time.monotonic() + 60
+            while not fulfilled():
+                if time.monotonic() > end:
+                    raise TimeoutError
+                time.sleep(0.01)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.given, self.begun = json.loads(new_config["handed_out"]), False
+            return True
+
+        def step(self) -> dict[str, Any]:
+            attempt = {"attempt": self.given["attempt"]}
+            if not self.begun:
+                self.begun = True
+                (self.folder / self.name).touch()
+                if self.given["trial"] == 5:
+                    self.until((self.folder / "second").exists)
+                return {"report": json.dumps({"kind": "started", "host": "here", "pid": 1, "epochs": [], **attempt})}
+            (self.folder / f"trial-{self.given['trial']}").touch()
+            row = dict.fromkeys(("train_loss", "val_loss", "val_accuracy", "seconds"), 0.5) | {"epoch": 1}
+            return {"report": json.dumps({"kind": "epoch", "epoch": row, **attempt})}
+
+    return Waiting
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_worker_that_starts_is_left_to_start_and_no_trial_is_handed_out_too_early(
+    tmp_path: Path, two_slots: Place, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    from cluster import tune_hooks
+
+    monkeypatch.setattr(tune_hooks, "is_own_cluster", lambda: own)
+    monkeypatch.setattr(tune_hooks, "hosts_of", lambda _: two_slots.hosts)
+
+    def next_work(history: History) -> Proposal | None:
+        work = {"epochs": 1, "schedule_epochs": 1}
+        number = history.next_trial()
+        return None if number >= TRIALS else Proposal("search", "cnn", {}, number, work, "random")
+
+    folder = tmp_path / "experiment"
+    (folder / "trials").mkdir(parents=True)
+    with Ledger(folder) as ledger:
+        dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None)
+        assert launch(trainable(), dispatcher, two_slots, {"folder": str(tmp_path)})
+    assert len(list(tmp_path.glob("process-*"))) == 2
+    rows = list(read_rows(ledger.path))
+    started = [row["trial"] for row in rows if row["event"] == "started"]
+    assert set(started[:2]) < {0, 1, 2}  # the third of them is the one whose worker is starting
+    assert [trial for trial in started if trial > 2] == [3, 4, 5, 6, 7]
+    live, most = set(), 0
+    for row in rows:
+        if row["event"] == "proposed":
+            live.add(row["trial"])
+        elif row["event"] == "ended":
+            live.remove(row["trial"])
+        most = max(most, len(live))
+    assert most == 2 if own else 3  # one more asks an autoscaler for a host
+    assert not live
+
+
+def test_there_is_room_for_what_the_living_hosts_hold_and_the_user_allows() -> None:
+    hosts = [Host(4, 0), Host(2, 0)]
+    place = Place(Slot(2, 0.0), hosts)
+    assert (place.slots, place.room(hosts[:1]), place.room([]), place.room(hosts, spare=1)) == (3, 2, 0, 4)
+    assert Place(Slot(2, 0.0), hosts, max_concurrent=2).slots == 2
+    assert place.host_cores == 2
