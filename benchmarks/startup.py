@@ -19,8 +19,8 @@ SEARCH = ("search", "digits", "--arch", "cnn", "--trials", "2", "--epochs", "1",
 BARE = ("-c", "import torch, ray; ray.init()")
 MOST_SECONDS = 120.0
 ROWS = {
-    "experiment": "the request is checked, the ledger begins",
-    "calibrated": "Ray runs, the machine is measured",
+    "experiment": "the request is checked, Ray runs",
+    "calibrated": "the workers have started, the machine is measured",
     "proposed": "the first trial is proposed",
     "started": "its worker has built the model",
     "first batch": "first batch",

@@ -59,7 +59,7 @@ def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
     to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
     """
     from cluster.connect import end_process
-    from cluster.tune_patches import patched_tune
+    from cluster.tune_hooks import patched_tune
 
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:

@@ -1,4 +1,4 @@
-"""The searcher and the scheduler that Ray Tune asks: they only pass the questions on to the dispatcher.
+"""What Ray Tune is given: a searcher and a scheduler that pass its questions on to the dispatcher, and some patches.
 
 Ray calls the scheduler first, then the searcher. The trainable never sets `done`, or Ray would skip the
 scheduler's `on_trial_result` and the last epoch with it.
@@ -7,10 +7,16 @@ scheduler's `on_trial_result` and the last epoch with it.
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.air.execution._internal import actor_manager
+from ray.air.execution.resources.fixed import FixedResourceManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -29,6 +35,101 @@ def reason(said: str) -> str:
         return f"the worker process died ({died[1]})"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "the worker process died"
+
+
+@contextmanager
+def patched_tune() -> Iterator[None]:
+    """Put right what Tune does not do as trials need it, in private parts of the pinned Ray."""
+    with killed_workers_are_losses(), free_workers_go_to_who_waits():
+        if is_own_cluster():
+            with waiting_workers_are_used(), slots_are_counted_here():
+                yield
+        else:
+            yield
+
+
+class WorkerKilled(RayActorError):
+    """A worker that Ray itself killed, mostly for want of memory."""
+
+
+@contextmanager
+def killed_workers_are_losses() -> Iterator[None]:
+    """Let Tune take a worker that Ray's memory monitor killed for what it is: a dead worker, of one trial.
+
+    Ray 2.60 reports it as an `OutOfMemoryError`, which is neither of the two errors that Tune's actor manager knows;
+    it then ends `fit()` for all trials and names none.
+    """
+    manager = actor_manager.RayActorManager
+    original = manager._actor_task_failed
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            said = " ".join(str(exception).split())
+            exception = WorkerKilled(error_msg=f"{type(exception).__name__}: {said[:300]}")
+        original(self, tracked_actor_task, exception)
+
+    manager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        manager._actor_task_failed = original
+
+
+@contextmanager
+def waiting_workers_are_used() -> Iterator[None]:
+    """Let Tune start trials in the workers that Ray started with itself.
+
+    Tune asks for some variables in a worker's environment. They are there, since Ray's processes are children of
+    this one, but Ray would start another process for whoever asks: 5 s later the first batch would come.
+    """
+    original = class_cache._ActorClassCache.get
+    class_cache._ActorClassCache.get = lambda self, trainable: ray.remote(trainable)
+    try:
+        yield
+    finally:
+        class_cache._ActorClassCache.get = original
+
+
+@contextmanager
+def slots_are_counted_here() -> Iterator[None]:
+    """Let Tune count the slots of the one host itself, and not reserve each on the cluster.
+
+    A reservation is confirmed by a task, which takes a waiting worker away: Ray gives a trial no worker that ever ran
+    a task.
+    """
+    original = tune_controller.PlacementGroupResourceManager
+    tune_controller.PlacementGroupResourceManager = FixedResourceManager
+    try:
+        yield
+    finally:
+        tune_controller.PlacementGroupResourceManager = original
+
+
+@contextmanager
+def free_workers_go_to_who_waits() -> Iterator[None]:
+    """Let a worker that is free take the trial that waits for one, not a later one nor one whose worker is starting.
+
+    Tune gives it to the newest, or else to any and ends the worker that was starting for it. One starts for 5 s, so
+    while trials take less, no second one comes to life: 200 trials of 1 s on two slots all ran in one process.
+    """
+    original = tune_controller.TuneController._maybe_reuse_cached_actor
+
+    def reuse(self: Any, trial: Any) -> bool:
+        def waits(each: Any) -> bool:
+            requested = self._trial_to_actor.get(each)
+            return requested is not None and not self._actor_manager.is_actor_started(requested)
+
+        pending = self._resources_to_pending_trials[trial.placement_group_factory]
+        if trial not in self._resetting_trials and not waits(trial) and (first := next(filter(waits, pending), None)):
+            original(self, first)
+            return False
+        return bool(original(self, trial))
+
+    tune_controller.TuneController._maybe_reuse_cached_actor = reuse
+    try:
+        yield
+    finally:
+        tune_controller.TuneController._maybe_reuse_cached_actor = original
 
 
 class Room:

@@ -1,4 +1,4 @@
-"""What an experiment's trials are fast at: measured on a worker once, kept in the ledger, applied everywhere."""
+"""What an experiment's trials are fast at: measured once, kept in the ledger, applied everywhere."""
 
 import random
 import time
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from cluster.connect import import_beside, run_on_worker
+from cluster.connect import import_beside, run_in_slot
 from cluster.history import Row
 from cluster.ledger import Ledger
 from cluster.resources import Slot
@@ -28,7 +28,7 @@ def calibrate(request: Request, ledger: Ledger, trials: int) -> Row:
         measure.Sample(name, _possible(request, space), request.sources.get(name))
         for name, space in request.spaces.items()
     ]
-    found = run_on_worker(
+    found = run_in_slot(
         measure.calibrate,
         place.slot,
         samples,

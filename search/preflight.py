@@ -36,27 +36,8 @@ def preflight(
     """
     import torch
 
-    from trainables.models import build_classifier
-    from trainables.recipe import split
-
-    _, knobs = split(config)
-    channels = image_shape[0]
     try:
-        with torch.device("meta"):
-            model = build_classifier(
-                architecture,
-                image_shape,
-                n_classes,
-                knobs,
-                mean=(127.5,) * channels,
-                deviation=(64.0,) * channels,
-                source=source,
-                weights=False,
-            )
-            built: Any = model.net
-            if not isinstance(built, torch.nn.Module):
-                return Preflight(f"build returned {type(built).__name__}, a torch.nn.Module is needed")
-            logits = model(torch.zeros(2, *image_shape))
+        model, logits = _followed(architecture, config, image_shape, n_classes, source)
     except RequestError:
         raise
     except Exception as error:
@@ -65,6 +46,8 @@ def preflight(
             raise
         first_line = str(error).splitlines()[0] if str(error) else "no message"
         return Preflight(f"{place}{type(error).__name__}: {first_line}")
+    if not isinstance(built := model.net, torch.nn.Module):
+        return Preflight(f"build returned {type(built).__name__}, a torch.nn.Module is needed")
     if not isinstance(logits, torch.Tensor):
         return Preflight(f"the model gives {type(logits).__name__}, a tensor of logits is needed")
     if tuple(logits.shape) != (2, n_classes):
@@ -73,6 +56,24 @@ def preflight(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
     return Preflight(None, _OVERHEAD_BYTES + 4 * (3 * parameters + buffers))
+
+
+def _followed(
+    architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
+) -> tuple[Any, Any]:
+    """Return the model and what it gives for two images; raises whatever building it raises."""
+    import torch
+
+    from trainables.compiler import leave_compiler_out
+    from trainables.models import build_classifier
+    from trainables.recipe import split
+
+    leave_compiler_out()
+    _, knobs = split(config)
+    around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
+    with torch.device("meta"):
+        model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
+        return model, model(torch.zeros(2, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
 
 
 def _place(error: Exception, filename: str) -> str:

@@ -49,4 +49,4 @@ def rescue(
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")
-        return train(request, ledger, Planner(request), lambda _: None, None, quiet, tell)
+        return train(Planner(request), ledger, lambda _: None, None, quiet, tell)

@@ -70,26 +70,25 @@ def search(
     `RequestError`, before the experiment is made, with everything that is wrong in the request.
     """
     folder = folder_of(spec)
-    request = _same_request(folder, spec, on_decoded)
-    if request is None:  # all that can be refused is refused before the experiment exists
+    planner = _same_planner(folder, spec, on_decoded)
+    if planner is None:  # all that can be refused is refused before the experiment exists
         if not spec.arch and (left_out := default_architectures()[1]):
             tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
-        request = prepare_request(spec, on_decoded)
-        planner = Planner(request)
+        planner = Planner(prepare_request(spec, on_decoded))
         with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
             proposed = beside.submit(planner.next_work, History())
             slots = open_session(spec.model_dump(), None).slots
             proposed.result()
-        disk_bound(request, planner.most_state_bytes, slots, spec.trials, folder)
-    on_request(request)
+        disk_bound(planner.request, planner.most_state_bytes, slots, spec.trials, folder)
+    on_request(planner.request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with Ledger(folder, lock) as ledger:
         if ledger.history.experiment is None:
-            write_experiment(folder, describe_experiment(request, command_line))
+            write_experiment(folder, describe_experiment(planner.request, command_line))
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
             _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
-        return _run(request, ledger, quiet, tell)
+        return _run(planner, ledger, quiet, tell)
 
 
 def resume(
@@ -112,7 +111,7 @@ def resume(
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
-        return _run(request, ledger, quiet, tell)
+        return _run(Planner(request), ledger, quiet, tell)
 
 
 def trials_wanted(folder: Path, asked: str | None) -> str | None:
@@ -132,8 +131,8 @@ def trials_in_all(asked: str | None, before: int) -> int:
     return wanted
 
 
-def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> Request | None:
-    """Return the request of the experiment of that name, None if there is none; `RequestError` if it was another."""
+def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> "Planner | None":
+    """Return who plans for the experiment of that name, None if there is none; `RequestError` if it was another."""
     if not (folder / SPEC).exists():
         return None
     experiment = read_experiment(folder)
@@ -143,7 +142,7 @@ def _same_request(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) 
             f"go on with it by `convscout resume {run_argument(folder)}`",
             *found,
         )
-    return reopen(spec, experiment, decoded(spec, on_decoded))
+    return Planner(reopen(spec, experiment, decoded(spec, on_decoded)))
 
 
 def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell) -> None:
@@ -152,26 +151,24 @@ def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell
         ledger.append("extended", trials=trials)
 
 
-def _run(request: Request, ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
-    planner = Planner(request)
+def _run(planner: "Planner", ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
         return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
-    budget = request.spec.time_budget
+    budget = planner.spec.time_budget
     left = None if budget is None else budget - ledger.history.seconds["search"]
-    return train(request, ledger, planner, planner.next_work, left, quiet, tell)
+    return train(planner, ledger, planner.next_work, left, quiet, tell)
 
 
 def train(
-    request: Request,
-    ledger: Ledger,
     planner: "Planner",
+    ledger: Ledger,
     next_work: Callable[[History], Proposal | None],
     budget_seconds: float | None,
     quiet: bool,
     tell: Tell,
 ) -> Outcome:
     """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
-    spec, folder = request.spec, ledger.path.parent
+    request, spec, folder = planner.request, planner.spec, ledger.path.parent
     wanted = ledger.history.trials_wanted or spec.trials
     calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted)
     place = open_session(spec.model_dump(), calibrated)

@@ -14,17 +14,13 @@ from search.question import Question
 from spaces import Space
 from spaces.domains import Choice, Integer, LogUniform, Uniform, active, bare
 
-STARTUP = 8  # random trials of an architecture before the model is trusted, its baseline counted
-
 
 def suggest(question: Question) -> dict[str, Any]:
-    """Return a configuration by TPE (Bergstra et al., 2011), at random while fewer than 8 were observed.
+    """Return a configuration by TPE (Bergstra et al., 2011).
 
     Only the rank of observations counts. A knob that is inactive in a configuration teaches nothing about itself.
     """
     space, observations = question.space, question.observations
-    if len(observations) < STARTUP:
-        return space.draw(question.rng())
     trials = Trials()
     trials.insert_trial_docs(
         [_document(number, space, seen.config, seen.rank) for number, seen in enumerate(observations)]

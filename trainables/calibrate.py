@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from trainables.batches import Dataset
-from trainables.device import best_device, name_of
+from trainables.device import best_device, give_freed_memory_back, name_of, wait_until_idle
 from trainables.training import Settings, Training
 
 GAIN_NEEDED = {"bf16": 1.2, "all cores": 1.1}  # coarser numbers, or fewer trials at a time, must be worth it
 HOPELESS = 3.0  # so many times as slow as the best at its first step: not measured again
 ROUNDS = 3
 SECONDS = 3.0  # per architecture; large images take longer, and fewer rounds then do
+IDLE_SECONDS = 6.0  # at most; workers that start beside take 4 s
 MOST_SIDE_BY_SIDE = 16  # more measure the same
 
 
@@ -68,12 +69,14 @@ def calibrate(
         settings[sample.architecture] = best = _best(speeds)
         figures[sample.architecture] = {_name(way): round(speed, 1) for way, speed in speeds.items()}
         if compares:
+            wait_until_idle(IDLE_SECONDS)
             several = _side_by_side(sample, data, best, beside)
             alone = max(_fastest(sample, data, [replace(best, threads=host_cores or cores)]).values())
             figures[sample.architecture] |= {"side by side": round(several, 1), "all cores": round(alone, 1)}
     if compares and _all_cores_win(figures):
         cores = host_cores or cores
         settings = {name: replace(each, threads=cores) for name, each in settings.items()}
+    give_freed_memory_back()
     return Calibrated(settings, cores, name_of(device), figures)
 
 
@@ -128,15 +131,24 @@ def _fastest(sample: Sample, data: Dataset, ways: Sequence[Settings]) -> dict[Se
     trainings: dict[Settings, Training] = {}
     for way in ways:
         trainings[way] = _begun(sample, data, way)
-        speeds[way] = trainings[way].epoch().images_per_second  # it warms up, and is hardly ever the fastest
+        speeds[way] = _speed(trainings[way])  # it warms up, and is hardly ever the fastest
         if speeds[way] * HOPELESS < max(speeds.values()):
             del trainings[way]
     for _ in range(ROUNDS):
         for way, training in trainings.items():
             if time.perf_counter() < end:
                 training.use(way)
-                speeds[way] = max(speeds[way], training.epoch().images_per_second)
+                speeds[way] = max(speeds[way], _speed(training))
     return speeds
+
+
+def _speed(training: Training) -> float:
+    """Return images per second of an epoch; of one thread, by its own time, whatever else the machine does."""
+    own = training.device.type == "cpu" and training.settings.threads == 1
+    clock = time.thread_time if own else time.perf_counter
+    start = clock()
+    training.epoch()
+    return len(training.train_indices) / (clock() - start)
 
 
 def _side_by_side(sample: Sample, data: Dataset, settings: Settings, trials: int) -> float:

@@ -1,7 +1,9 @@
 """The device that trains: which one, the memory it has and has used, how many images it evaluates at once."""
 
 import ctypes
+import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +12,9 @@ import torch
 
 EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 64 x 64, 41 of 224 x 224
 EVALUATION_IMAGES = 512
+IDLE_TICKS, IDLE_SHARE = 20, 0.8  # hundredths of a second, and how much of them
 
+_CORES = Path("/proc/stat")  # see proc_stat(5)
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 # What torch says in a plain RuntimeError: its CPU allocator, and CUDA's libraries.
 _OF_THE_DEVICE = ("not enough memory", "can't allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN", "MPS backend")
@@ -47,6 +51,29 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _MOST_FROM_THE_HEAP)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def wait_until_idle(seconds: float) -> None:
+    """Return when the machine's cores had next to nothing to do for a moment, or after so many seconds.
+
+    At once where the system does not tell (anywhere but Linux).
+    """
+    end = time.monotonic() + seconds
+    before = _idle_ticks()
+    while before is not None and time.monotonic() < end:
+        time.sleep(IDLE_TICKS / 100)
+        now = _idle_ticks() or before
+        if now - before >= IDLE_SHARE * IDLE_TICKS * (os.cpu_count() or 1):
+            return
+        before = now
+
+
+def _idle_ticks() -> int | None:
+    """Return for how many hundredths of a second the cores were idle so far, together."""
+    with suppress(OSError):
+        cells = _CORES.read_text().split("\n", 1)[0].split()
+        return int(cells[4]) + int(cells[5])
+    return None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from foundation import fault, seed_from
 from trainables.batches import Batches, Dataset, augment, micro_batches
+from trainables.compiler import leave_compiler_out
 from trainables.device import (
     PeakMemory,
     best_device,
@@ -57,6 +58,7 @@ class Training:
         self.dataset = dataset
         self.device = torch.device(settings.device)
         keep_freed_memory()
+        leave_compiler_out()
         self.batches = Batches(dataset, self.device)
         self.use(settings)
         self.val_indices = torch.from_numpy(dataset.val).to(self.batches.images.device)

@@ -6,9 +6,8 @@ import random
 import pytest
 
 import spaces
-from search.methods import METHODS, grid_axes
+from search.methods import METHODS, STARTUP, grid_axes
 from search.question import Observation, Question
-from search.tpe import STARTUP
 from spaces import Space
 
 ARCHITECTURES = spaces.names()

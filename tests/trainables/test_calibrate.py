@@ -81,11 +81,12 @@ def test_a_way_that_is_hopeless_is_not_measured_again(monkeypatch: pytest.Monkey
         def use(self, way: Settings) -> None:
             self.way = way
 
-        def epoch(self) -> Any:
-            steps.append(self.way.precision)
-            return type("Result", (), {"images_per_second": 10.0 if self.way.precision == "bf16" else 100.0})
+    def speed(training: Any) -> float:
+        steps.append(training.way.precision)
+        return 10.0 if training.way.precision == "bf16" else 100.0
 
     monkeypatch.setattr(measured, "_begun", lambda sample, data, way: Slow(way))
+    monkeypatch.setattr(measured, "_speed", speed)
     assert measure(CNN, precision="auto").settings["cnn"].precision == "fp32"
     assert steps.count("bf16") == 2  # one a memory format
     assert steps.count("fp32") == 2 * (1 + measured.ROUNDS)

@@ -86,3 +86,27 @@ def test_sub_normal_numbers_are_zero_inside_and_numbers_outside() -> None:
     with sub_normals_flushed():
         assert product() == 0
     assert product() == 64
+
+
+def test_waiting_for_idle_cores_ends_when_they_are_or_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(device.time, "sleep", sleep)
+    monkeypatch.setattr(device.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 2)
+    ticks = iter([100, 110, 145, 185, 999])  # of 40 in each while: 10, 35 and so on
+    monkeypatch.setattr(device, "_idle_ticks", lambda: next(ticks))
+    device.wait_until_idle(9.0)
+    assert len(slept) == 2
+    slept.clear()
+    monkeypatch.setattr(device, "_idle_ticks", lambda: 100)
+    device.wait_until_idle(1.0)
+    assert sum(slept) == pytest.approx(1.0)
+    slept.clear()
+    monkeypatch.setattr(device, "_idle_ticks", lambda: None)
+    device.wait_until_idle(1.0)
+    assert not slept

@@ -79,7 +79,8 @@ class Classifier(nn.Module):
         self.net = net
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         # Below one grey level a deviation is rounding; dividing by it would make noise loud.
-        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).clamp(min=1).view(-1, 1, 1))
+        deviation = [max(value, 1.0) for value in deviation]
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net((images - self.mean) / self.deviation)
