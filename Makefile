@@ -6,14 +6,19 @@ SETUP := $(VENV)/set-up
 DEMO := $(VENV)/demo
 
 MINUTES := 30
+REPEATS := 5
+RACE := benchmarks/race/.venv
+KEEP :=
 
-.PHONY: help setup demo test test-faults soak check lock clean
+.PHONY: help setup demo test test-faults soak bench bench-race check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
 	@echo "make test    set up and run the tests"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
+	@echo "make bench   what the README says of speed, measured in under 10 minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
+	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
 	@echo "make check   set up and run ruff (format and lint) and mypy (strict)"
 	@echo "make lock    pin the newest versions of all dependencies in requirements.lock"
 	@echo "make clean   remove .venv and what the tools left"
@@ -39,6 +44,27 @@ test-faults: $(SETUP)
 soak: $(SETUP)
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
+bench: $(SETUP)
+	$(BIN)/python benchmarks/epoch.py $(KEEP)
+	$(BIN)/python benchmarks/tutorial.py $(KEEP)
+	$(BIN)/python benchmarks/augmentation.py $(KEEP)
+	$(BIN)/python benchmarks/handover.py $(KEEP)
+	$(BIN)/python benchmarks/overhead.py --trials 50 $(KEEP)
+	$(BIN)/python benchmarks/occupancy.py --trials 60 $(KEEP)
+	$(BIN)/python benchmarks/startup.py $(KEEP)
+	$(BIN)/python benchmarks/decoding.py $(KEEP)
+	$(BIN)/python benchmarks/frozen.py $(KEEP)
+
+# The peers have an environment of their own: they want other versions than ours.
+$(RACE)/set-up: $(SETUP) benchmarks/race/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RACE)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(RACE)/bin/python \
+		--requirement benchmarks/race/requirements.txt
+	@touch $@
+
+bench-race: $(RACE)/set-up
+	$(RACE)/bin/python benchmarks/race/race.py --out runs/race --repeats $(REPEATS) --seconds 240 $(KEEP)
+
 check: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,4 +75,4 @@ lock: $(SETUP)
 		--no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -20,6 +20,9 @@ from pathlib import Path
 from prepare import prepare
 from table import OURS, table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measure import tell
+
 HERE = Path(__file__).resolve().parent
 PEERS = ("ray_tutorial", "optuna_hyperband", "keras_random", "keras_hyperband")
 GRACE_SECONDS = 60.0  # to end in, after its time is over
@@ -34,6 +37,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=240.0, help="that each contestant has, by the clock")
     parser.add_argument("--seed", type=int, default=0, help="of repeat 0; each has one more")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--keep", action="store_true", help="put the table into benchmarks/RESULTS.md")
     return parser.parse_args()
 
 
@@ -92,7 +96,11 @@ def main() -> None:
     write_versions(out / "versions.json")
     text = table(out, (OURS, *options.peers), options.seconds)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    repeats = len(list(out.glob("repeat-*")))
+    versions = json.loads((out / "versions.json").read_text(encoding="utf-8"))
+    said = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("python", "cores"))
+    note = f"Median (range) of {repeats} repeats of {options.seconds:g} s by the clock, starts included; {said}."
+    tell("race/race.py", "The race", f"{text}\n\n{note}")
 
 
 if __name__ == "__main__":

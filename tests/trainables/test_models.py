@@ -9,6 +9,7 @@ from torch import nn
 from foundation import RequestError
 from trainables import models
 from trainables.models import _weights
+from trainables.models._layers import ACTIVATIONS, conv_block, pooled_block
 
 HEAD = {"input_size": 32, "dense_units": 8, "dropout": 0.0, "batch_norm": True, "activation": "relu"}
 SCRATCH = {"weights": "none", "trainable_layers": 20, "frozen_epochs": 1} | HEAD
@@ -369,3 +370,19 @@ def test_torchvision_is_imported_only_for_a_transfer_model():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
     assert _weights.published_path("x.pth").parent.name == "checkpoints"
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_pooling_before_an_activation_gives_and_teaches_the_same(activation: str, batch_norm: bool) -> None:
+    options = {"activation": activation, "batch_norm": batch_norm}
+    pooled = nn.Sequential(*pooled_block(3, 8, 3, nn.MaxPool2d(2), **options))
+    plain = nn.Sequential(conv_block(3, 8, 3, **options), nn.MaxPool2d(2))
+    plain.load_state_dict(pooled.state_dict())
+    images = torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    outputs = [net(images) for net in (pooled, plain)]
+    assert torch.equal(*outputs)
+    for output in outputs:
+        (output.square().sum() + output.sum()).backward()
+    for mine, other in zip(pooled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
