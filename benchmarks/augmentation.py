@@ -13,7 +13,7 @@ from trainables.training import Settings, Training
 
 IMAGES = {"cnn": 960, "alexnet": 256, "vgg11": 256}
 FULL = {"flip": 0.5, "shift": 0.1, "rotation": 15.0, "zoom": 0.15, "shear": 8.0, "cutout": 0.3}
-ROUNDS = 9
+ROUNDS = 5
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from trainables.models import build_classifier
 from trainables.recipe import split
 from trainables.training import Settings, Training
 
-IMAGES = {"cnn": 2000, "alexnet": 500, "vgg11": 500}
+IMAGES = {"cnn": 1000, "alexnet": 250, "vgg11": 250}
 MATRIX = 2048
 
 
@@ -24,12 +24,12 @@ def main() -> None:
     for architecture, images in IMAGES.items():
         data = dataset(images, 32)
         ours, bare = _ours(architecture, data), _Bare(architecture, data)
-        found = interleaved({"ours": ours, "bare": bare, "matrix": _matrix_gflops}, rounds=7)
+        found = interleaved({"ours": ours, "bare": bare, "matrix": _matrix_gflops}, rounds=5)
         share = bare.gflop_per_image() * found["bare"].median / found["matrix"].median
         rows.append((architecture, found["ours"], found["bare"], ratios(found["ours"], found["bare"]), f"{share:.0%}"))
     text = table(("architecture", "ours, images/s", "bare loop, images/s", "ours / bare", "bare loop's share"), rows)
     text += (
-        "\n\nMedian (min–max) of 7 in turn, batches of 32, baselines, one thread, fp32, channels-last. The share is "
+        "\n\nMedian (min–max) of 5 in turn, batches of 32, baselines, one thread, fp32, channels-last. The share is "
     )
     text += f"of the GFLOP/s of a {MATRIX} x {MATRIX} matrix product, measured in the same rounds ({found['matrix']})."
     tell("epoch.py", "An epoch against a bare loop", text)

@@ -35,16 +35,16 @@ class Figures:
         return f"{_short(self.median)} ({_short(min(self.values))}–{_short(max(self.values))})"
 
 
-def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int = 5) -> dict[str, Figures]:
-    """Return the figures of each contender, measured in turn: A B C, A B C, ...; one round before does not count.
+def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int = 5, before: int = 1) -> dict[str, Figures]:
+    """Return the figures of each contender, measured in turn: A B C, A B C, ...; `before` rounds do not count.
 
     So that a machine which becomes slower or faster meanwhile does so for all of them.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for number in range(rounds + before):
         for name, measure in contenders.items():
             figure = measure()
-            if number:
+            if number >= before:
                 found[name].append(figure)
     return {name: Figures(tuple(values)) for name, values in found.items()}
 

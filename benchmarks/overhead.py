@@ -36,7 +36,7 @@ def main() -> None:
         memory[name].append(figures["kilobytes_a_trial"])
         return float(figures["seconds"])
 
-    found = interleaved({name: (lambda name=name: side(name)) for name in ("ours", "ray")}, asked.rounds)
+    found = interleaved({name: (lambda name=name: side(name)) for name in ("ours", "ray")}, asked.rounds, before=0)
     rows = [
         (name, found[name], _per_trial(found[name], asked.trials), Figures(tuple(memory[name][1:])))
         for name in ("ours", "ray")

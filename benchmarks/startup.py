@@ -42,11 +42,11 @@ def main() -> None:
             marks.append(_first_batch(Path(scratch, f"runs{len(marks)}")))
             return marks[-1]["first batch"]
 
-        found = interleaved({"ours": ours, "bare": lambda: seconds_of(_bare)}, rounds)
+        found = interleaved({"ours": ours, "bare": lambda: seconds_of(_bare)}, rounds, before=0)
     rows: list[tuple[object, ...]] = [("`python -c 'import torch, ray; ray.init()'`", found["bare"], "")]
     before = [0.0] * rounds
     for event, what in ROWS.items():
-        after = [each[event] for each in marks[1:]]
+        after = [each[event] for each in marks]
         rows.append((f"`convscout search`: {what}", Figures(tuple(after)), _difference(after, before)))
         before = after
     rows.append(("`convscout search` to the first batch / `ray.init()`", ratios(found["ours"], found["bare"]), ""))

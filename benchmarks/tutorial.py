@@ -25,7 +25,7 @@ from trainables.models import build_classifier
 from trainables.recipe import split
 from trainables.training import Settings, Training
 
-IMAGES = {"cnn": 1000, "alexnet": 300, "vgg11": 300}
+IMAGES = {"cnn": 500, "alexnet": 150, "vgg11": 150}
 ROUNDS = 5
 TRAIN, VAL, EPOCHS = 2000, 1000, 5  # of the comparison of accuracies
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10, in 0..1
