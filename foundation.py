@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST_YAML_DEPTH = 100
 MOST_YAML_BYTES = 1_000_000
 
 
@@ -138,8 +139,15 @@ def read_yaml(path: Path, option: str) -> dict[Any, Any]:
         if path.stat().st_size > MOST_YAML_BYTES:
             raise RequestError(f"{where} has {path.stat().st_size:,} bytes: at most {MOST_YAML_BYTES:,} are read")
         source = path.read_text(encoding="utf-8")
-        if alias := next((token for token in yaml.scan(source) if isinstance(token, yaml.AliasToken)), None):
-            raise RequestError(f"{where}, line {alias.start_mark.line + 1}: aliases (*name) are not read: write it out")
+        depth = 0
+        for token in yaml.scan(source):
+            if isinstance(token, yaml.AliasToken):
+                line = token.start_mark.line + 1
+                raise RequestError(f"{where}, line {line}: aliases (*name) are not read: write it out")
+            depth += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+            depth -= isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
+            if depth > MOST_YAML_DEPTH:  # 100,000 brackets took 87 s to end in a RecursionError
+                raise RecursionError
         content = yaml.safe_load(source)
         doubles = _doubles(yaml.compose(source, Loader=yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
