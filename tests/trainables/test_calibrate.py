@@ -55,7 +55,7 @@ def test_coarser_numbers_must_be_worth_it(monkeypatch: pytest.MonkeyPatch, bf16:
     assert measure(CNN, precision="auto").settings["cnn"].precision == chosen
 
 
-@pytest.mark.parametrize(("factor", "last"), [(0.9, False), (1.1, True)])
+@pytest.mark.parametrize(("factor", "last"), [(0.9, False), (0.95, True), (1.1, True)])
 def test_the_faster_memory_format_is_taken(monkeypatch: pytest.MonkeyPatch, factor: float, last: bool) -> None:
     speeds(monkeypatch, fp32=100.0, channels_last=factor)
     assert measure(CNN).settings["cnn"].channels_last is last
