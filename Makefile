@@ -17,7 +17,7 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
-	@echo "make bench   what the README says of speed, measured in under 10 minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
+	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
 	@echo "make check   set up and run ruff (format and lint) and mypy (strict)"
 	@echo "make lock    pin the newest versions of all dependencies in requirements.lock"
