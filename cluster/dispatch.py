@@ -216,8 +216,8 @@ class Dispatcher:
                 self._epoch(record, attempt, report["epoch"], report.get("failed"))
                 for saved in report.get("checkpoints", ()):
                     self.write("checkpoint", trial=trial, attempt=attempt, **saved)
-                if failed := report.get("checkpoint_failed"):
-                    raise OSError(failed["errno"], failed["strerror"], failed["path"])
+        if failed := report.get("unwritten"):
+            raise OSError(failed["errno"], failed["strerror"], failed["path"])
 
     def _epoch(
         self, record: TrialRecord, attempt: int, epoch: dict[str, Any], failed: dict[str, str] | None = None

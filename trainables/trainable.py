@@ -159,14 +159,29 @@ class ImageTrainable(Trainable):
         if result.diverged:
             losses = f"train_loss {result.train_loss:g}, val_loss {result.val_loss}"
             return report | {"failed": {"status": "diverged", "error": f"epoch {result.epoch}: {losses}"}}
+        try:
+            self._keep_validated(result.epoch)
+        except OSError as error:  # the epoch is not reported: when there is room again, it is trained again
+            return {"kind": "unwritten", "unwritten": self._unwritten(error)}
         self.epochs.append(report["epoch"])
         try:
             report["checkpoints"] = self._checkpoint(result.epoch, result.seconds)
         except OSError as error:
-            path = error.filename or self.checkpoints
-            report["checkpoint_failed"] = {"errno": error.errno, "strerror": error.strerror, "path": str(path)}
+            report["unwritten"] = self._unwritten(error)
         fault("trial.before_report")
         return report
+
+    def _keep_validated(self, epoch: int) -> None:
+        """Keep which validation images were right, and each one's loss where the work asks for it."""
+        from trainables.validated import write_validated
+
+        if self.training.validated is not None:
+            losses = self.handed_out["work"].get("keep_losses", False)
+            write_validated(self.checkpoints.parent, epoch, self.training.validated, losses=losses)
+
+    def _unwritten(self, error: OSError) -> dict[str, Any]:
+        path = error.filename or self.checkpoints
+        return {"errno": error.errno, "strerror": error.strerror, "path": str(path)}
 
     def _checkpoint(self, epoch: int, seconds: float) -> list[dict[str, Any]]:
         """Keep the state if the next epoch may end too late for that, and return what has been written meanwhile.

@@ -28,6 +28,7 @@ from trainables.frozen import Augment, Frozen, frozen_features
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
+from trainables.validated import Validated
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Training:
         self.train_indices = torch.from_numpy(train)
         self.class_weights = self._class_weights(train)
         self.epochs_done = 0
+        self.validated: Validated | None = None
         self._frozen: dict[Any, Frozen | None] = {}
         give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
@@ -242,22 +244,25 @@ class Training:
         return self._frozen[key]
 
     def _validate(self) -> dict[str, float | None]:
+        """Return the figures of the validation images, and keep in `validated` what each of them gave."""
         if self.train_on_val:
+            self.validated = None
             return dict.fromkeys(("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"))
-        loss = torch.zeros((), device=self.device)
-        guesses = []
+        losses, guesses = [], []
         self.model.eval()
         frozen = self._frozen_features(())
         _, height, width = self.dataset.image_shape
         for part in torch.split(self.val_indices, evaluation_batch(height, width, self.model.input_size)):
             with torch.inference_mode():
                 logits, labels = self._forward(part, frozen)
-                loss += functional.cross_entropy(logits, labels, reduction="sum")
+                losses.append(functional.cross_entropy(logits, labels, reduction="none"))
                 guesses.append(logits.argmax(1))
         truth, classes = self.dataset.labels[self.dataset.val], self.dataset.n_classes
-        cells = truth * classes + torch.cat(guesses).cpu().numpy()
+        guessed = torch.cat(guesses).cpu().numpy()
+        self.validated = Validated(guessed == truth, torch.cat(losses).cpu().numpy())
+        cells = truth * classes + guessed
         return {
-            "val_loss": loss.item() / len(truth),
+            "val_loss": float(self.validated.losses.mean(dtype=np.float64)),
             **scores(np.bincount(cells, minlength=classes**2).reshape(classes, classes)),
         }
 
