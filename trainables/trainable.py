@@ -154,6 +154,7 @@ class ImageTrainable(Trainable):
         }
 
     def _epoch(self) -> dict[str, Any]:
+        fault("trial.epoch")
         result = self.training.epoch()
         report = {"kind": "epoch", "attempt": self.handed_out["attempt"], "epoch": result.to_json()}
         if result.diverged:

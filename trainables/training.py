@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from foundation import fault, seed_from
+from foundation import seed_from
 from trainables.batches import Batches, Dataset, augment, micro_batches
 from trainables.compiler import leave_compiler_out
 from trainables.device import (
@@ -145,7 +145,6 @@ class Training:
         images = sum(len(part) for parts in steps for part in parts)
         train_loss, train_accuracy = (totals / images).tolist()
         train_seconds = time.perf_counter() - began
-        fault("training.before_validation")
         validation = self._validate()
         if validation["val_loss"] is not None:
             self.curve.observe(validation["val_loss"])

@@ -19,7 +19,7 @@ POINTS = [
     "checkpoint.mid_write:kill:2",
     "checkpoint.after_rename:kill:2",
     "trial.begin:kill:2",
-    "training.before_validation:kill:5",
+    "trial.epoch:kill:5",
     "trial.before_report:kill:5",
 ]
 
@@ -69,7 +69,7 @@ def test_a_kill_at_an_exact_place_changes_no_result(storage: Path, asked, plant,
 
 def test_one_worker_and_one_seed_decide_the_same_with_and_without_kills(storage: Path, asked, plant) -> None:
     one = ("--max-concurrent", "1", "--cpus-per-trial", "1", "--seed", "3")
-    faults = plant("trial.begin:kill:3", "training.before_validation:kill:7", "ledger.after_write:kill:25")
+    faults = plant("trial.begin:kill:3", "trial.epoch:kill:7", "ledger.after_write:kill:25")
     figures = {}
     for name, environment in (("calm", {}), ("killed", faults)):
         finished(storage / name, *asked(*one, "--name", name, trials=6), environment=environment)

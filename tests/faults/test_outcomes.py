@@ -52,7 +52,7 @@ def shown(folder: Path) -> list[dict[str, object]]:
 
 
 def test_memory_that_does_not_suffice_is_tried_in_halves_once(storage: Path, asked, plant) -> None:
-    faults = plant("training.before_validation:memory:4")
+    faults = plant("trial.epoch:memory:4")
     with Command(*asked("--max-concurrent", "1", trials=2), environment=faults) as running:
         assert running.end() == 0, running.said
     assert outcomes(storage / "x") == [(0, "completed", 1), (1, "completed", 0)]
@@ -64,7 +64,7 @@ def test_memory_that_does_not_suffice_is_tried_in_halves_once(storage: Path, ask
 
 
 def test_memory_that_never_suffices_is_an_outcome_of_that_trial_alone(storage: Path, asked, plant) -> None:
-    faults = plant("training.before_validation:memory:4", "training.before_validation:memory:5")
+    faults = plant("trial.epoch:memory:4", "trial.epoch:memory:5")
     with Command(*asked("--max-concurrent", "1", "--checkpoint-every", "10m"), environment=faults) as running:
         assert running.end() == 0, running.said
     assert outcomes(storage / "x")[0] == (0, "out_of_memory", 2)
@@ -75,7 +75,7 @@ def test_memory_that_never_suffices_is_an_outcome_of_that_trial_alone(storage: P
 
 
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(storage: Path, asked, plant) -> None:
-    faults = plant("training.before_validation:hang:5")
+    faults = plant("trial.epoch:hang:5")
     with Command(*asked("--epoch-timeout", "3s", trials=2), environment=faults) as running:
         assert running.end() == 0, running.said
     lost = [row for row in rows(storage / "x") if row["event"] == "lost"]
@@ -86,7 +86,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(storage: Path, asked
 
 
 def test_ctrl_c_does_not_wait_for_a_worker_that_hangs(storage: Path, asked, plant) -> None:
-    with Command(*asked(), environment=plant("training.before_validation:hang:2")) as running:
+    with Command(*asked(), environment=plant("trial.epoch:hang:2")) as running:
         running.until_row(storage / "x", event="epoch", epoch=1)
         running.kill("parent", signal.SIGINT)
         assert running.end(30) == 130

@@ -32,7 +32,7 @@ def test_an_end_while_images_are_decoded_leaves_nothing_behind(
 
 
 def test_ctrl_c_twice_ends_at_once_and_the_search_goes_on_later(storage: Path, asked, plant) -> None:
-    with Command(*asked(), environment=plant("training.before_validation:hang:3")) as running:
+    with Command(*asked(), environment=plant("trial.epoch:hang:3")) as running:
         running.until_row(storage / "x", event="epoch", epoch=2)
         running.kill("parent", signal.SIGINT)
         asked_at = time.monotonic()
