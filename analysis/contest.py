@@ -1,8 +1,12 @@
 """A contender in the contest: its retrained runs, the epochs they call for, and its final trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from analysis.epochs import EpochChoice, choose_epochs
 from analysis.metrics import over_seeds
@@ -13,21 +17,38 @@ CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_
 
 
 class Contestant:
-    """A contender with its retrained runs; `choice` is the number of epochs they call for, None if none is sound.
+    """A contender with its retrained runs.
 
-    A run that diverged or was lost is left out of the means, and stays in the report.
+    A run that diverged or was lost is left out of the means, and stays in the report. `image_losses` gives the losses
+    of a run's validation images (epochs x images), None where they are not there.
     """
 
-    def __init__(self, contender: Contender, runs: Sequence[TrialRecord]) -> None:
+    def __init__(
+        self,
+        contender: Contender,
+        runs: Sequence[TrialRecord],
+        image_losses: Callable[[TrialRecord], NDArray[np.float32] | None] = lambda _: None,
+    ) -> None:
         self.contender, self.runs = contender, runs
         self.sound_runs = [run for run in runs if run.status == "completed"]
         self.n_failed = len(runs) - len(self.sound_runs)
-        curves = [[row["val_loss"] for row in run.epochs] for run in self.sound_runs]
-        self.choice: EpochChoice | None = choose_epochs(curves) if curves else None
+        self._image_losses = image_losses
+
+    @cached_property
+    def choice(self) -> EpochChoice | None:
+        """The number of epochs that its runs call for, None if none of them is sound."""
+        if not self.sound_runs:
+            return None
+        val_loss, train_loss = (
+            [[row[name] for row in run.epochs] for run in self.sound_runs] for name in ("val_loss", "train_loss")
+        )
+        of_images = [losses for run in self.sound_runs if (losses := self._image_losses(run)) is not None]
+        whole = len(of_images) == len(self.sound_runs)
+        return choose_epochs(val_loss, of_images if whole else None, train_loss)
 
     @property
     def name(self) -> str:
-        """`tuned` or `baseline`."""
+        """The name of its contender."""
         return self.contender.name
 
     @property

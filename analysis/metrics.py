@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# More points than this on a ROC curve cannot be told apart on a screen.
-ROC_POINTS = 101
+# More points than this on a curve cannot be told apart on a screen.
+CURVE_POINTS = 101
+RELIABILITY_BINS = 15  # as in Guo et al., 2017
 
 
 def classification_metrics(
@@ -22,14 +23,15 @@ def classification_metrics(
     `probabilities` is (images, classes) with rows that add up to 1, `labels` (images,) holds class numbers.
 
     Keys: `n_images`, `accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1` (means over classes, each class
-    counting the same), `log_loss` (natural logarithm), `auc` (mean over the classes that have one), `top5_accuracy`
-    (only with more than 5 classes), `confusion` (rows: true class, columns: predicted), `per_class` (a list of
-    `class, precision, recall, f1, support, predicted`) and `roc` (a list of `class, fpr, tpr, auc`, one against the
-    rest, 101 points at most).
+    counting the same), `log_loss` (natural logarithm), `auc` and `average_precision` (means over the classes that have
+    one), `top5_accuracy` (only with more than 5 classes), `confusion` (rows: true class, columns: predicted),
+    `per_class` (a list of `class, precision, recall, f1, support, predicted`), `roc` (a list of `class, fpr, tpr, auc`,
+    one against the rest, 101 points at most), `precision_recall` (a list of `class, recall, precision,
+    average_precision`, likewise), `calibration_error` and `reliability` (see `reliability`).
 
     A class that was never predicted has precision 0; `never_predicted` counts those. A class without an image
     among `labels` is left out of the means (its figures are 0 over a support of 0); `absent` counts those, and
-    their ROC has no points and `auc` None. Raises ValueError for shapes that do not fit together.
+    their curves have no points and areas of None. Raises ValueError for shapes that do not fit together.
     """
     from sklearn import metrics
 
@@ -44,7 +46,10 @@ def classification_metrics(
     )
     present, ever = support > 0, confusion.sum(axis=0)
     roc = [_roc(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)]
-    areas = [curve["auc"] for curve in roc if curve["auc"] is not None]
+    precision_recall = [
+        _precision_recall(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)
+    ]
+    bins = reliability(probabilities, labels)
     scores = {
         "n_images": len(labels),
         "accuracy": float((predicted == labels).mean()),
@@ -53,12 +58,16 @@ def classification_metrics(
         "recall": float(recall[present].mean()),
         "f1": float(f1[present].mean()),
         "log_loss": float(metrics.log_loss(labels, _normalised(probabilities), labels=numbers)),
-        "auc": float(np.mean(areas)) if areas else None,
+        "auc": _mean_of("auc", roc),
+        "average_precision": _mean_of("average_precision", precision_recall),
+        "calibration_error": sum(abs(row["accuracy"] - row["confidence"]) * row["n"] for row in bins) / len(labels),
         "never_predicted": int((ever == 0).sum()),
         "absent": int((~present).sum()),
         "confusion": confusion.tolist(),
         "per_class": _per_class(classes, precision, recall, f1, support, ever),
         "roc": roc,
+        "precision_recall": precision_recall,
+        "reliability": bins,
     }
     if n_classes > 5:
         scores["top5_accuracy"] = float(metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=numbers))
@@ -98,6 +107,30 @@ def _normalised(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]
     return np.asarray(rows / rows.sum(axis=1, keepdims=True))
 
 
+def reliability(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
+) -> list[dict[str, float | int]]:
+    """Return how often the model was right, by how sure it was: `{confidence, accuracy, n}` of each bin with images.
+
+    `confidence` is the mean probability of the predicted class, `accuracy` the share that was right. The mean of their
+    distance over images is the expected calibration error (Naeini et al., 2015), here with 15 bins of equal width as in
+    Guo et al., 2017.
+    """
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((sure * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    return [
+        {"confidence": float(sure[chosen].mean()), "accuracy": float(right[chosen].mean()), "n": int(chosen.sum())}
+        for number in range(RELIABILITY_BINS)
+        if (chosen := bins == number).any()
+    ]
+
+
+def _mean_of(name: str, curves: Sequence[dict[str, Any]]) -> float | None:
+    """Return the mean of an area over the classes that have one."""
+    areas = [curve[name] for curve in curves if curve[name] is not None]
+    return float(np.mean(areas)) if areas else None
+
+
 def _roc(name: str, positive: NDArray[np.bool_], score: NDArray[np.floating[Any]]) -> dict[str, Any]:
     """Return one class's ROC curve; without both a positive and a negative image there is none."""
     from sklearn import metrics
@@ -105,10 +138,28 @@ def _roc(name: str, positive: NDArray[np.bool_], score: NDArray[np.floating[Any]
     if positive.all() or not positive.any():
         return {"class": name, "fpr": [], "tpr": [], "auc": None}
     fpr, tpr, _ = metrics.roc_curve(positive, score)
-    area = float(metrics.auc(fpr, tpr))
-    if len(fpr) > ROC_POINTS:
-        # Points evenly spread along the curve keep its steep part, which points spread over fpr would lose.
-        along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(fpr)) + np.abs(np.diff(tpr)))])
-        kept = np.unique(np.searchsorted(along, np.linspace(0.0, along[-1], ROC_POINTS)).clip(0, len(fpr) - 1))
-        fpr, tpr = fpr[kept], tpr[kept]
-    return {"class": name, "fpr": fpr.tolist(), "tpr": tpr.tolist(), "auc": area}
+    kept = _spread_out(fpr, tpr)
+    return {"class": name, "fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist(), "auc": float(metrics.auc(fpr, tpr))}
+
+
+def _precision_recall(name: str, positive: NDArray[np.bool_], score: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Return one class's precision-recall curve, by rising recall; without a positive image there is none."""
+    from sklearn import metrics
+
+    if not positive.any():
+        return {"class": name, "recall": [], "precision": [], "average_precision": None}
+    precision, recall, _ = metrics.precision_recall_curve(positive, score)
+    precision, recall = precision[::-1], recall[::-1]
+    kept = _spread_out(recall, precision)
+    area = float(metrics.average_precision_score(positive, score))
+    curve = {"recall": recall[kept].tolist(), "precision": precision[kept].tolist()}
+    return {"class": name, **curve, "average_precision": area}
+
+
+def _spread_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return which points of a curve to keep: evenly along it, so that its steep part is not lost."""
+    if len(x) <= CURVE_POINTS:
+        return np.arange(len(x))
+    along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    places = np.searchsorted(along, np.linspace(0.0, along[-1], CURVE_POINTS))
+    return np.unique(places.clip(0, len(x) - 1)).astype(np.int64)

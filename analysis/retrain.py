@@ -7,6 +7,9 @@ runs have ended, while another's still run.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.contest import Contestant
 from analysis.select import Contender
 from cluster.dispatch import Dispatcher
@@ -23,10 +26,22 @@ ROLES = ("retrain", "final")
 
 
 class Plan:
-    """What an analysis has to train; a pure function of the contenders, the seeds and the history."""
+    """What an analysis has to train; a pure function of the contenders, the seeds and the history.
 
-    def __init__(self, contenders: Sequence[Contender], seeds: int, seed: int) -> None:
+    `seeds` is the number of runs of each contender, `seed` what theirs are drawn from. `image_losses` gives what a
+    retrained run kept of its validation images.
+    """
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        seeds: int,
+        seed: int,
+        image_losses: Callable[[TrialRecord], NDArray[np.float32] | None] = lambda _: None,
+    ) -> None:
         self.contenders, self.seeds, self.seed = contenders, seeds, seed
+        self._image_losses = image_losses
+        self._contestants: dict[tuple[tuple[int, str | None], ...], Contestant] = {}
 
     def next_work(self, history: History) -> Proposal | None:
         """Return the next training that the ledger does not have; None when there is none, or none yet."""
@@ -50,7 +65,7 @@ class Plan:
     def retrainings(self, contender: Contender) -> list[Proposal]:
         """Return the retraining of a contender: all its epochs, with seeds of which none is its search seed."""
         epochs = contender.record.work["schedule_epochs"]
-        return [self._proposal("retrain", contender.record, index, epochs, {}) for index in range(self.seeds)]
+        return [self._proposal("retrain", contender.record, index, epochs, {"keep_losses": True}) for index in range(self.seeds)]
 
     def final_trainings(self, history: History, contender: Contender) -> list[Proposal]:
         """Return the final training on train and validation images together, once per sound retrained run.
@@ -77,8 +92,15 @@ class Plan:
         ]
 
     def contestant(self, history: History, contender: Contender) -> Contestant:
-        """Return a contender with the retrained runs that the history has of it."""
-        return Contestant(contender, found(history, self.retrainings(contender)))
+        """Return a contender with the retrained runs that the history has of it.
+
+        It is kept while nothing has ended since: how many epochs the runs call for takes a second to work out.
+        """
+        runs = found(history, self.retrainings(contender))
+        key = ((contender.record.trial, None), *((run.trial, run.status) for run in runs))
+        if key not in self._contestants:
+            self._contestants[key] = Contestant(contender, runs, self._image_losses)
+        return self._contestants[key]
 
     def _proposal(self, role: str, record: TrialRecord, index: int, epochs: int, extra: dict[str, Any]) -> Proposal:
         return Proposal(

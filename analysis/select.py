@@ -1,4 +1,4 @@
-"""The finalists: the best configuration over all trials, and the baseline it has to beat."""
+"""The contenders: the best configurations that the search found, and the baseline of each architecture."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,27 +9,37 @@ from foundation import RequestError
 
 @dataclass(frozen=True)
 class Contender:
-    """A configuration that goes on to be retrained: `tuned`, or the `baseline` it has to beat."""
+    """A configuration that goes on to be retrained: one of the search's best, or the baseline of an architecture."""
 
-    name: str
     record: TrialRecord
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nobody tuned it: it is the configuration that every search of its architecture begins with."""
+        return self.record.method == "baseline"
+
+    @property
+    def name(self) -> str:
+        """What people read: `cnn trial 17`, or `cnn baseline`."""
+        return f"{self.record.architecture} {'baseline' if self.is_baseline else f'trial {self.record.trial}'}"
 
     def to_json(self) -> dict[str, Any]:
         """Return how `analysis.json` begins a contender."""
         return {
             "name": self.name,
+            "baseline": self.is_baseline,
             "trial": self.record.trial,
             "architecture": self.record.architecture,
             "config": self.record.config,
         }
 
 
-def contenders(history: History, metric: str) -> list[Contender]:
-    """Return the best configuration that the search found, and the baseline that it has to beat.
+def contenders(history: History, metric: str, finalists: int) -> list[Contender]:
+    """Return the best `finalists` configurations of the search, best first, then the architectures' other baselines.
 
-    That is the baseline of its own architecture; or, where a baseline did best of all, that one: one run each is
-    too little to say that tuning did not help. A baseline that failed is left out, since it would fail again. Raises
-    `RequestError` when no trial has a finished epoch.
+    The order is that of the leaderboard (`ranked`). One run each is too little to say that tuning did not help, so
+    where only baselines are among the best, the best that was tuned goes on too. A baseline that failed is left out,
+    since it would fail again. Raises `RequestError` when no trial has a finished epoch.
     """
     order = ranked(history.of_role("search"), metric)
     sound = [record for record in order if record.best_epoch(metric) and not record.failed]
@@ -38,11 +48,7 @@ def contenders(history: History, metric: str) -> list[Contender]:
             f"nothing can be analysed: none of the {len(order)} trials of the search has a finished epoch. "
             "`convscout show` lists what happened to them"
         )
-    baselines = [record for record in sound if record.method == "baseline"]
-    tuned = next((record for record in sound if record.method != "baseline"), None)
-    if tuned is None:
-        return [Contender("baseline", baselines[0])]
-    if sound[0] is not tuned:
-        return [Contender("tuned", tuned), Contender("baseline", sound[0])]
-    own = [record for record in baselines if record.architecture == tuned.architecture]
-    return [Contender("tuned", tuned), *(Contender("baseline", record) for record in own)]
+    best, others = sound[:finalists], sound[finalists:]
+    if all(record.method == "baseline" for record in best):
+        best += [record for record in others if record.method != "baseline"][:1]
+    return [Contender(record) for record in best + [each for each in others if each.method == "baseline"]]

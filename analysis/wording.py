@@ -10,11 +10,14 @@ MISSING = "–"
 # The figures of a test in the order they are shown: what people call each, and whether it is a share.
 FIGURES = {
     "accuracy": ("accuracy", True),
+    "top5_accuracy": ("top-5 accuracy", True),
     "precision": ("precision", True),
     "recall": ("recall", True),
     "f1": ("F1", True),
     "auc": ("AUC", False),
+    "average_precision": ("average precision", False),
     "log_loss": ("log loss", False),
+    "calibration_error": ("calibration error", True),
 }
 
 

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from analysis.metrics import ROC_POINTS, classification_metrics, over_seeds
+from analysis.metrics import CURVE_POINTS, classification_metrics, over_seeds, reliability
 
 
 def test_figures_that_can_be_counted_by_hand() -> None:
@@ -36,6 +37,7 @@ def test_classes_never_predicted_or_absent_are_counted_without_a_warning() -> No
     assert scores["absent"] == 1
     assert scores["balanced_accuracy"] == pytest.approx(2 / 3)
     assert scores["per_class"][3]["support"] == 0
+    assert scores["precision_recall"][3]["average_precision"] is None
     assert scores["roc"][3] == {"class": "d", "fpr": [], "tpr": [], "auc": None}
     json.dumps(scores, allow_nan=False)
 
@@ -56,9 +58,34 @@ def test_many_images_and_classes() -> None:
     fifth = np.sort(logits, axis=1)[:, -5]
     assert scores["top5_accuracy"] == pytest.approx((logits[np.arange(3000), labels] >= fifth).mean())
     for curve in scores["roc"]:
-        assert 50 < len(curve["fpr"]) <= ROC_POINTS
+        assert 50 < len(curve["fpr"]) <= CURVE_POINTS
         assert (curve["fpr"][0], curve["tpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (0, 0, 1, 1)
         assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(curve["auc"], abs=0.005)
+    for number, curve in enumerate(scores["precision_recall"]):
+        assert 50 < len(curve["recall"]) <= CURVE_POINTS
+        assert curve["recall"] == sorted(curve["recall"])
+        whole = average_precision_score(labels == number, probabilities[:, number])
+        assert curve["average_precision"] == pytest.approx(whole)
+        kept = np.diff(curve["recall"], prepend=0.0) @ np.asarray(curve["precision"])
+        assert kept == pytest.approx(whole, abs=0.02)  # what is drawn is what was measured
+    assert scores["average_precision"] == pytest.approx(
+        np.mean([curve["average_precision"] for curve in scores["precision_recall"]])
+    )
+
+
+def test_calibration_compares_how_sure_with_how_often_right() -> None:
+    sure = np.repeat([0.95, 0.65], [100, 50])
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    labels = np.concatenate([np.repeat([0, 1], [80, 20]), np.repeat([0, 1], [40, 10])])
+    bins = reliability(probabilities, labels)
+    assert [(round(row["confidence"], 6), row["accuracy"], row["n"]) for row in bins] == [
+        (0.65, 0.8, 50),
+        (0.95, 0.8, 100),
+    ]
+    scores = classification_metrics(probabilities, labels, ("a", "b"))
+    assert scores["calibration_error"] == pytest.approx((0.15 * 100 + 0.15 * 50) / 150)
+    perfect = classification_metrics(np.eye(2), np.array([0, 1]), ("a", "b"))
+    assert (perfect["calibration_error"], perfect["average_precision"]) == (0.0, 1.0)
 
 
 def test_shapes_that_do_not_fit() -> None:
