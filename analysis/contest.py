@@ -22,8 +22,10 @@ class Contestant:
         self.contender, self.runs = contender, runs
         self.sound_runs = [run for run in runs if run.status == "completed"]
         self.n_failed = len(runs) - len(self.sound_runs)
-        curves = [[row["val_loss"] for row in run.epochs] for run in self.sound_runs]
-        self.choice: EpochChoice | None = choose_epochs(curves) if curves else None
+        val_loss, train_loss = (
+            [[row[name] for row in run.epochs] for run in self.sound_runs] for name in ("val_loss", "train_loss")
+        )
+        self.choice: EpochChoice | None = choose_epochs(val_loss, train_loss=train_loss) if val_loss else None
 
     @property
     def name(self) -> str:
