@@ -63,7 +63,7 @@ def test_failed_and_missing_sections_are_visible() -> None:
     own = without_library(render(analysis))
     assert "This section could not be made: AttributeError" in own
     assert "Not yet: no model has been chosen to ship" in own
-    assert "validation loss of 1 run" in own
+    assert "(1 seed: no interval)" in own
 
 
 def test_written_whole(tmp_path: Path) -> None:
