@@ -1,14 +1,16 @@
-"""The test split: the only file that opens it. What the models said of it is kept, so that it stays closed afterwards."""
+"""The test split: the only file that opens it. What the models said is kept, so that it stays closed afterwards."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.compare import compare, mcnemar
 from analysis.metrics import classification_metrics, over_seeds
+from analysis.pictures import png_data_uri
 from foundation import written_beside
 from trainables.cache import ImageCache, open_test
 from trainables.models import Classifier, build_classifier
@@ -48,6 +50,22 @@ class Predictions:
     def correct(self, trials: Sequence[int]) -> NDArray[np.bool_]:
         """Return which images each model got right (models x n_images)."""
         return np.stack([self.probabilities[trial].argmax(axis=1) == self.labels for trial in trials])
+
+    def worst_rows(self, trial: int, classes: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the images that a model got most wrong, as `{path, true, predicted, probability, image}`.
+
+        `image` is a PNG as a data URI. Only the shipped model's `worst` are kept.
+        """
+        return [
+            {
+                "path": self.paths[row],
+                "true": classes[self.labels[row]],
+                "predicted": classes[int(self.probabilities[trial][row].argmax())],
+                "probability": float(self.probabilities[trial][row].max()),
+                "image": png_data_uri(image),
+            }
+            for row, image in zip(self.worst.tolist(), self.worst_images, strict=True)
+        ]
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -111,3 +129,21 @@ def test_figures(predictions: Predictions, trials: Sequence[int], classes: Seque
         if values:
             test[figure] = over_seeds(values, proportion=proportion) | {"values": values}
     return {"test": test, "first_test": each[0]}
+
+
+def test_comparisons(predictions: Predictions, best: str, trials: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return how a contender compares with each other one on the test images: configurations, and first models.
+
+    `trials` holds the final trainings of each contender. `configurations` are over their seeds (`compare`), `models` the
+    p-values of McNemar's test between the first model of each. Without another contender both are empty.
+    """
+    correct = {name: predictions.correct(of_name) for name, of_name in trials.items()}
+    pairs = [(best, other) for other in trials if other != best]
+    compared = compare(pairs, correct) if pairs else ()
+    return {
+        "configurations": [asdict(each) | {"sentence": each.sentence, "found": each.found} for each in compared],
+        "models": [
+            {"first": first, "second": second, "p_value": mcnemar(correct[first][0], correct[second][0])}
+            for first, second in pairs
+        ],
+    }

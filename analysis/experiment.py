@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.history import History, ranked
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.history import History, TrialRecord, ranked
 from cluster.ledger import LEDGER, read_history
-from cluster.storage import find_run, read_experiment, run_argument
+from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from cluster.table import trial_row
 from foundation import RequestError
 from trainables.cache import ImageCache, open_cache
+from trainables.validated import read_losses
 
 MODEL = "model"
 REFUSED_SHOWN = 20
@@ -38,6 +42,18 @@ class Experiment:
     def cache(self) -> ImageCache:
         """Return the decoded images; raises `RequestError` if they are gone or are no longer those."""
         return open_cache(Path(self.asked["data"]["cache"]))
+
+    def image_losses(self, record: TrialRecord) -> NDArray[np.float32] | None:
+        """Return the validation losses that a run kept of each image (epochs x images), None where it kept none.
+
+        None also where they are not those of the ledger, as after a power cut.
+        """
+        n_images = sum(self.cache().counts["val"].values())
+        losses = read_losses(trial_folder(self.folder, record.trial), len(record.epochs), n_images)
+        recorded = [row["val_loss"] for row in record.epochs]
+        if losses is None or not np.allclose(losses.mean(axis=1, dtype=np.float64), recorded, rtol=1e-5):
+            return None
+        return losses
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that says what was searched, on which data, with which versions."""

@@ -9,26 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from analysis.contest import Contestant, winner
-from analysis.deploy import write_model
-from analysis.evaluate import restored, test_figures
-from analysis.experiment import MODEL, Experiment, open_experiment
+from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
+from analysis.experiment import Experiment, open_experiment
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.select import contenders
+from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
 from cluster.history import TrialRecord
 from cluster.ledger import Ledger
 from cluster.lock import Lock
 from cluster.session import Tell, note_resumed
-from cluster.storage import checkpoint_folder, run_argument, versions
+from cluster.storage import run_argument
 from cluster.table import write_trials_csv
-from foundation import RequestError, fault, write_json
-from trainables import checkpoint
-from trainables.models import Classifier
-from trainables.recipe import split
+from foundation import Problems, RequestError, fault, write_json
 
-ANALYSIS, REPORT = "analysis.json", "report.html"
-FORMAT = 1
+ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
+FORMAT = 2
 
 Json = dict[str, Any]
 
@@ -37,6 +34,7 @@ def analyze(
     folder: Path,
     *,
     lock: Lock | None = None,
+    finalists: int = 3,
     seeds: int = 3,
     reopen_test: bool = False,
     quiet: bool = False,
@@ -44,22 +42,22 @@ def analyze(
 ) -> Json:
     """Run the whole protocol on an experiment and return what it wrote to `analysis.json`.
 
-    `seeds` is the number of runs of each contender. Where the test images were opened before, for other models,
-    `reopen_test` allows to open them again: the figures are then no longer those of images that nobody has seen.
-    Raises `RequestError` when there is nothing to analyse, and KeyboardInterrupt when it was interrupted; the same
-    call goes on.
+    The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
+    `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
+    Where the test images were opened before, for other models, `reopen_test` allows to open them again: the figures are
+    then no longer those of images that nobody has seen. Raises `RequestError` when there is nothing to analyse, and
+    KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    if seeds < 1:
-        raise RequestError(f"--seeds {seeds}: at least 1 is needed")
+    _check(finalists, seeds)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
-        finalists = contenders(ledger.history, experiment.metric)
-        plan = Plan(finalists, seeds, experiment.spec["seed"])
+        chosen = contenders(ledger.history, experiment.metric, finalists)
+        plan = Plan(chosen, seeds, experiment.spec["seed"], experiment.image_losses)
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet)
-        contestants = [plan.contestant(ledger.history, contender) for contender in finalists]
+        contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
         analysis: Json = {
             "format": FORMAT,
             "experiment": experiment.provenance(),
@@ -68,14 +66,7 @@ def analyze(
             "contenders": [each.to_json() for each in contestants],
             "tests_opened": len(ledger.history.tests_opened),
         }
-        finals = {
-            each.name: [
-                record
-                for record in found(ledger.history, plan.final_trainings(ledger.history, each.contender))
-                if record.status == "completed"
-            ]
-            for each in contestants
-        }
+        finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
         if tested:
             _choose_and_test(experiment, ledger, analysis, tested, finals)
@@ -83,6 +74,20 @@ def analyze(
     if not tested:
         raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
     return analysis
+
+
+def _check(finalists: int, seeds: int) -> None:
+    problems = Problems()
+    for option, value in (("--finalists", finalists), ("--seeds", seeds)):
+        if value < 1:
+            problems.add(f"{option} {value}: at least 1 is needed")
+    problems.raise_if_any()
+
+
+def _finals(ledger: Ledger, plan: Plan, contestant: Contestant) -> list[TrialRecord]:
+    """Return the final trainings of a contestant that ended as they should, by seed."""
+    asked = plan.final_trainings(ledger.history, contestant.contender)
+    return [record for record in found(ledger.history, asked) if record.status == "completed"]
 
 
 def _refuse_to_reopen(ledger: Ledger, plan: Plan) -> None:
@@ -106,78 +111,42 @@ def _choose_and_test(
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
     analysis["chosen"] = {"contender": best.name, "why": why, "trial": shipped.trial, "seed": shipped.seed}
+    trials = {each.name: [record.trial for record in finals[each.name]] for each in contestants}
+    predictions = _tested(experiment, ledger, analysis["chosen"], trials, finals)
+    analysis["tests_opened"] = len(ledger.history.tests_opened)
     rows = {row["name"]: row for row in analysis["contenders"]}
+    classes = analysis["experiment"]["classes"]
     for each in contestants:
         rows[each.name]["finals"] = [
             {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
         ]
-    trials = {each.name: [record.trial for record in finals[each.name]] for each in contestants}
-    opened = ledger.history.tests_opened
-    if opened and opened[-1]["finals"] == trials and (before := _figures_before(experiment.folder, trials)):
-        for name, figures in before.items():  # these very models were tested: the split stays closed
-            rows[name] |= figures
-        return
-    models = {name: [_load(experiment, record) for record in finals[name]] for name in trials}
-    if not (opened and opened[-1]["finals"] == trials):  # else it was opened for them, and then the process died
-        ledger.append("chosen", **analysis["chosen"])
+        rows[each.name] |= test_figures(predictions, trials[each.name], classes)
+    analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
+    analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
+    ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
+
+
+def _tested(
+    experiment: Experiment,
+    ledger: Ledger,
+    chosen: Json,
+    trials: dict[str, list[int]],
+    finals: dict[str, list[TrialRecord]],
+) -> Predictions:
+    """Return what the final models say of the test images; where they were asked before, the split stays closed."""
+    opened, path = ledger.history.tests_opened, experiment.folder / PREDICTIONS
+    these = bool(opened) and opened[-1]["finals"] == trials
+    records = [record for of_seeds in finals.values() for record in of_seeds]
+    if these and (kept := read_predictions(path, [record.trial for record in records])):
+        return kept
+    models = {record.trial: final_model(experiment, record) for record in records}
+    if not these:  # else it was opened for them, and then the process died
+        ledger.append("chosen", **chosen)
         ledger.append("test_opened", finals=trials)
     fault("analysis.test_opened")
-    analysis["tests_opened"] = len(opened)
-    cache = experiment.cache()
-    for name, figures in test_figures(models, cache.folder, cache.classes).items():
-        rows[name] |= figures
-    _ship(experiment, analysis, shipped, models[best.name][0], rows[best.name]["test"])
-
-
-def _figures_before(folder: Path, trials: dict[str, list[int]]) -> dict[str, Json] | None:
-    """Return the test figures that `analysis.json` has of these final trainings, or None if it lacks any."""
-    if not (folder / ANALYSIS).exists():
-        return None
-    rows = {row["name"]: row for row in read_analysis(folder)["contenders"]}
-    if any([final["trial"] for final in rows.get(name, {}).get("finals", ())] != trials[name] for name in trials):
-        return None
-    if not all("test" in rows[name] for name in trials) or not (folder / MODEL).is_dir():
-        return None
-    return {name: {key: rows[name][key] for key in ("test", "shipped_test")} for name in trials}
-
-
-def _load(experiment: Experiment, record: TrialRecord) -> Classifier:
-    """Return the final model of a trial from its last checkpoint."""
-    folder = checkpoint_folder(experiment.folder, record.trial)
-    kept = checkpoint.load(folder)
-    if kept.state is None:
-        raise RequestError(f"{folder} holds no sound checkpoint of trial {record.trial}: {'; '.join(kept.damaged)}")
-    source = experiment.asked["sources"].get(record.architecture)
-    weights = kept.state["training"]["model"]
-    return restored(record.architecture, record.config, experiment.cache(), weights, source)
-
-
-def _ship(experiment: Experiment, analysis: Json, record: TrialRecord, model: Classifier, test: Json) -> None:
-    cache, asked = experiment.cache(), analysis["experiment"]
-    _, knobs = split(record.config)
-    counts = {name: sum(of_class.values()) for name, of_class in cache.counts.items()}
-    card = {
-        "architecture": record.architecture,
-        "image_shape": list(cache.image_shape),
-        "classes": list(cache.classes),
-        "config": knobs,
-        "mean": list(cache.mean),
-        "deviation": list(cache.deviation),
-        "resize": cache.resize,
-        "metrics": test,
-        "trained_on": {
-            "data": asked["data"],
-            "fingerprint": asked["fingerprint"],
-            "images": counts["train"] + counts["val"],
-            "epochs": record.work["epochs"],
-            "seed": record.seed,
-            "experiment": asked["name"],
-            "trial": record.trial,
-        },
-        "versions": versions(),
-        "source": experiment.asked["sources"].get(record.architecture),
-    }
-    write_model(experiment.folder / MODEL, model, card)
+    predictions = test_predictions(models, chosen["trial"], experiment.cache().folder)
+    predictions.write(path)
+    return predictions
 
 
 def read_analysis(folder: Path) -> Json:

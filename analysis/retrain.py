@@ -65,7 +65,10 @@ class Plan:
     def retrainings(self, contender: Contender) -> list[Proposal]:
         """Return the retraining of a contender: all its epochs, with seeds of which none is its search seed."""
         epochs = contender.record.work["schedule_epochs"]
-        return [self._proposal("retrain", contender.record, index, epochs, {"keep_losses": True}) for index in range(self.seeds)]
+        return [
+            self._proposal("retrain", contender.record, index, epochs, {"keep_losses": True})
+            for index in range(self.seeds)
+        ]
 
     def final_trainings(self, history: History, contender: Contender) -> list[Proposal]:
         """Return the final training on train and validation images together, once per sound retrained run.

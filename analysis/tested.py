@@ -99,8 +99,8 @@ def shipped_figures(analysis: Analysis) -> dict[str, Any] | NotYet:
         return NotYet("no model has been chosen to ship; `convscout analyze` chooses one, then opens the test split")
     name = analysis["chosen"]["contender"]
     for contender in analysis.get("contenders") or []:
-        if contender["name"] == name and contender.get("shipped_test"):
-            return dict(contender["shipped_test"])
+        if contender["name"] == name and contender.get("first_test"):
+            return dict(contender["first_test"])
     return NotYet(NOT_TESTED)
 
 

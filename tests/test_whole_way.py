@@ -197,7 +197,7 @@ def test_the_test_figures_say_their_n(analysed: Path) -> None:
         assert test["n_images"] == 18
         assert test["accuracy"]["n"] == len(test["accuracy"]["values"]) == 2
         assert test["accuracy"]["low"] <= test["accuracy"]["mean"] <= test["accuracy"]["high"]
-        assert sum(map(sum, contender["shipped_test"]["confusion"])) == 18
+        assert sum(map(sum, contender["first_test"]["confusion"])) == 18
 
 
 def test_the_report_is_one_file_that_asks_nobody(analysed: Path) -> None:

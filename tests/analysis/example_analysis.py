@@ -145,7 +145,7 @@ def _contender(
         },
         "finals": [{"trial": 46 + seed, "seed": 101 + seed, "epochs": choice.epochs} for seed in range(n_seeds)],
         "test": {"n_images": n_test, **spreads},
-        "shipped_test": tests[0],
+        "first_test": tests[0],
     }
 
 

@@ -45,7 +45,7 @@ def test_figures_in_the_page_are_what_was_drawn(page: str) -> None:
     assert len(figures) == 6
     assert len(set(re.findall(r'id="figure-(\d+)"', page))) == 6
     heat_map = figures[4]["data"][0]
-    assert heat_map["text"][0][0] == str(example_analysis()["contenders"][0]["shipped_test"]["confusion"][0][0])
+    assert heat_map["text"][0][0] == str(example_analysis()["contenders"][0]["first_test"]["confusion"][0][0])
     # plotly reads its texts as HTML, so they hold escaped names.
     assert figures[4]["layout"]["xaxis"]["ticktext"][1] == "&lt;b&gt;bird&lt;/b&gt;"
 

@@ -42,40 +42,37 @@ def history(*records: TrialRecord) -> History:
     return made
 
 
-def test_the_best_configuration_meets_the_baseline_of_its_own_architecture() -> None:
-    found = contenders(
-        history(
-            trial(0, [0.5], method="baseline"),
-            trial(1, [0.6], "alexnet", method="baseline"),
-            trial(2, [0.9]),
-            trial(3, [0.8], "alexnet"),
-        ),
-        "val_accuracy",
+def names(*records: TrialRecord, finalists: int = 3) -> list[str]:
+    return [each.name for each in contenders(history(*records), "val_accuracy", finalists)]
+
+
+def test_the_best_configurations_and_every_architectures_baseline_go_on() -> None:
+    searched = (
+        trial(0, [0.5], method="baseline"),
+        trial(1, [0.6], "alexnet", method="baseline"),
+        trial(2, [0.9]),
+        trial(3, [0.8], "alexnet"),
+        trial(4, [0.7]),
+        trial(5, [0.1], "vgg11", method="baseline"),
     )
-    assert [(each.name, each.record.trial) for each in found] == [("tuned", 2), ("baseline", 0)]
+    baselines = ["alexnet baseline", "cnn baseline", "vgg11 baseline"]
+    assert names(*searched) == ["cnn trial 2", "alexnet trial 3", "cnn trial 4", *baselines]
+    assert names(*searched, finalists=1) == ["cnn trial 2", *baselines]
+    best_is_a_baseline = (trial(6, [0.95], "tiny", method="baseline"), *searched)
+    assert names(*best_is_a_baseline, finalists=2) == ["tiny baseline", "cnn trial 2", *baselines]
 
 
 def test_a_baseline_that_is_best_meets_the_best_that_was_tuned_and_one_that_failed_stays_out() -> None:
-    both = contenders(
-        history(
-            trial(0, [0.9], method="baseline"),
-            trial(1, [0.2], "alexnet", method="baseline"),
-            trial(2, [0.3], "alexnet"),
-        ),
-        "val_accuracy",
-    )
-    assert [(each.name, each.record.trial) for each in both] == [("tuned", 2), ("baseline", 0)]
-    alone = contenders(history(trial(0, [0.9], method="baseline"), trial(1, [], status="lost")), "val_accuracy")
-    assert [(each.name, each.record.trial) for each in alone] == [("baseline", 0)]
-    failed = contenders(
-        history(trial(0, [0.95], method="baseline", status="diverged"), trial(1, [0.2])), "val_accuracy"
-    )
-    assert [(each.name, each.record.trial) for each in failed] == [("tuned", 1)]
+    baseline = trial(0, [0.9], method="baseline")
+    both = names(baseline, trial(1, [0.2], "alexnet", method="baseline"), trial(2, [0.1], "alexnet"), finalists=2)
+    assert both == ["cnn baseline", "alexnet baseline", "alexnet trial 2"]
+    assert names(baseline, trial(1, [], status="lost")) == ["cnn baseline"]
+    assert names(trial(0, [0.95], method="baseline", status="diverged"), trial(1, [0.2])) == ["cnn trial 1"]
 
 
 def test_without_a_finished_epoch_there_is_nothing_to_analyse() -> None:
     with pytest.raises(RequestError, match="none of the 1 trials of the search has a finished epoch"):
-        contenders(history(trial(0, [], status="lost")), "val_accuracy")
+        names(trial(0, [], status="lost"))
 
 
 def carry_out(found: History, proposal: Proposal, accuracy: list[float], status: str = "completed") -> None:
@@ -87,7 +84,7 @@ def carry_out(found: History, proposal: Proposal, accuracy: list[float], status:
 
 def test_a_plan_retrains_all_then_trains_each_for_the_epochs_its_curves_call_for() -> None:
     found = history(trial(0, [0.5, 0.6, 0.6], method="baseline"), trial(1, [0.9]))
-    plan = Plan(contenders(found, "val_accuracy"), seeds=2, seed=0)
+    plan = Plan(contenders(found, "val_accuracy", 3), seeds=2, seed=0)
     assert plan.wanted(found) == 8
     done: list[Proposal] = []
     while proposal := plan.next_work(found):
@@ -108,7 +105,7 @@ def test_a_plan_retrains_all_then_trains_each_for_the_epochs_its_curves_call_for
 
 def test_a_contenders_finals_wait_for_its_own_runs_only_and_leave_failed_ones_out() -> None:
     found = history(trial(0, [0.5], method="baseline"), trial(1, [0.9]))
-    tuned, baseline = contenders(found, "val_accuracy")
+    tuned, baseline = contenders(found, "val_accuracy", 3)
     plan = Plan([tuned, baseline], seeds=2, seed=0)
     for number, proposal in enumerate(plan.retrainings(tuned)):
         carry_out(found, proposal, [0.5, 0.8, 0.7], "completed" if number else "diverged")
@@ -120,38 +117,39 @@ def test_a_contenders_finals_wait_for_its_own_runs_only_and_leave_failed_ones_ou
     assert plan.next_work(found) == finals[0]
 
 
-def contestant(name: str, accuracies: list[list[float]]) -> Contestant:
+def contestant(accuracies: list[list[float]], method: str = "tpe") -> Contestant:
     runs = [trial(number, accuracy) for number, accuracy in enumerate(accuracies)]
-    return Contestant(Contender(name, trial(9, [0.5])), runs)
+    return Contestant(Contender(trial(9, [0.5], method=method)), runs)
 
 
 def test_the_winner_has_the_best_mean_at_its_own_epoch_and_the_sentence_says_so() -> None:
     tuned, baseline = (
-        contestant("tuned", [[0.2, 0.7, 0.1], [0.2, 0.5, 0.1]]),
-        contestant("baseline", [[0.4, 0.5, 0.58]]),
+        contestant([[0.2, 0.7, 0.1], [0.2, 0.5, 0.1]]),
+        contestant([[0.4, 0.5, 0.58]], "baseline"),
     )
     best, why = winner([tuned, baseline], "val_accuracy")
     assert best is tuned
     assert why == (
-        "best mean val_accuracy on the validation images: tuned 0.6000 after 2 epochs (2 runs) "
-        "against baseline 0.5800 after 3 epochs (1 run)"
+        "best mean val_accuracy on the validation images: cnn trial 9 0.6000 after 2 epochs (2 runs) "
+        "against cnn baseline 0.5800 after 3 epochs (1 run)"
     )
     best, why = winner([baseline], "val_loss")
     assert (
-        why == "best mean val_loss on the validation images: baseline 0.4200 after 3 epochs (1 run), the only contender"
+        why
+        == "best mean val_loss on the validation images: cnn baseline 0.4200 after 3 epochs (1 run), the only contender"
     )
 
 
 def test_a_contender_that_failed_with_a_seed_ranks_behind_one_that_never_did() -> None:
-    shaky = Contestant(Contender("tuned", trial(9, [0.5])), [trial(0, [0.9]), trial(1, [0.1], status="diverged")])
-    best, why = winner([shaky, contestant("baseline", [[0.6], [0.6]])], "val_accuracy")
-    assert best.name == "baseline"
-    assert why.endswith("against tuned 0.9000 after 1 epoch (1 run, 1 more failed)")
+    shaky = Contestant(Contender(trial(9, [0.5])), [trial(0, [0.9]), trial(1, [0.1], status="diverged")])
+    best, why = winner([shaky, contestant([[0.6], [0.6]], "baseline")], "val_accuracy")
+    assert best.name == "cnn baseline"
+    assert why.endswith("against cnn trial 9 0.9000 after 1 epoch (1 run, 1 more failed)")
 
 
 def test_a_run_lost_to_the_machines_is_trained_again() -> None:
     found = history(trial(0, [0.5], method="baseline"))
-    plan = Plan(contenders(found, "val_accuracy"), seeds=1, seed=0)
+    plan = Plan(contenders(found, "val_accuracy", 3), seeds=1, seed=0)
     first = plan.next_work(found)
     assert first is not None
     carry_out(found, first, [0.5], "lost")
@@ -159,7 +157,7 @@ def test_a_run_lost_to_the_machines_is_trained_again() -> None:
 
 
 def test_a_contestant_without_a_sound_run_has_no_choice_and_says_how_its_runs_ended() -> None:
-    failed = Contestant(Contender("tuned", trial(9, [0.5])), [trial(0, [0.1], status="diverged", error="nan")])
+    failed = Contestant(Contender(trial(9, [0.5])), [trial(0, [0.1], status="diverged", error="nan")])
     assert failed.choice is None
     row = failed.to_json()
     assert row["epochs"] is None

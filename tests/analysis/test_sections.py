@@ -49,7 +49,7 @@ def test_every_trial_failed(analysis: dict[str, Any]) -> None:
 
 def test_interrupted_before_the_test(analysis: dict[str, Any]) -> None:
     for contender in analysis["contenders"]:
-        del contender["test"], contender["shipped_test"], contender["finals"]
+        del contender["test"], contender["first_test"], contender["finals"]
     sections = build_sections(analysis)
     for title in ("Test figures", "Confusion matrix", "ROC curves"):
         content = sections[title]
@@ -203,7 +203,7 @@ def test_test_figures_have_interval_and_n(analysis: dict[str, Any]) -> None:
 def test_confusion_matrix_and_its_largest_mistakes(analysis: dict[str, Any]) -> None:
     counts = [[0] * len(CLASSES) for _ in CLASSES]
     counts[0][0], counts[0][1], counts[2][3], counts[3][3] = 6, 2, 5, 7
-    analysis["contenders"][0]["shipped_test"]["confusion"] = counts
+    analysis["contenders"][0]["first_test"]["confusion"] = counts
     section = ready(analysis, "Confusion matrix")
     heat_map = section.figures[0]
     assert isinstance(heat_map, HeatMap)
@@ -221,7 +221,7 @@ def test_roc_shows_the_mean_and_the_worst_classes(analysis: dict[str, Any]) -> N
     plot = section.figures[0]
     assert isinstance(plot, Plot)
     assert len(plot.lines) == 1 + 8 + 1
-    curves = analysis["contenders"][0]["shipped_test"]["roc"]
+    curves = analysis["contenders"][0]["first_test"]["roc"]
     worst = min(curves, key=lambda curve: curve["auc"])
     assert plot.lines[1].name == f"{worst['class']}, AUC {worst['auc']:.3f}"
     assert (plot.lines[0].y[0], plot.lines[0].y[-1]) == (0.0, pytest.approx(1.0))

@@ -1,0 +1,53 @@
+"""The final models of an experiment, and the one that ships with a description of how it came about."""
+
+from typing import Any
+
+from analysis.deploy import write_model
+from analysis.evaluate import restored
+from analysis.experiment import MODEL, Experiment
+from cluster.history import TrialRecord
+from cluster.storage import checkpoint_folder, versions
+from foundation import RequestError
+from trainables import checkpoint
+from trainables.models import Classifier
+from trainables.recipe import split
+
+
+def final_model(experiment: Experiment, record: TrialRecord) -> Classifier:
+    """Return the model that a final training ended with; `RequestError` where its checkpoint is gone or damaged."""
+    folder = checkpoint_folder(experiment.folder, record.trial)
+    kept = checkpoint.load(folder)
+    if kept.state is None:
+        raise RequestError(f"{folder} holds no sound checkpoint of trial {record.trial}: {'; '.join(kept.damaged)}")
+    source = experiment.asked["sources"].get(record.architecture)
+    weights = kept.state["training"]["model"]
+    return restored(record.architecture, record.config, experiment.cache(), weights, source)
+
+
+def ship(experiment: Experiment, record: TrialRecord, model: Classifier, test: dict[str, Any]) -> None:
+    """Write `model/`: the weights of a final training, and what `test` says its contender reaches."""
+    cache, spec = experiment.cache(), experiment.spec
+    _, knobs = split(record.config)
+    counts = {name: sum(of_class.values()) for name, of_class in cache.counts.items()}
+    card = {
+        "architecture": record.architecture,
+        "image_shape": list(cache.image_shape),
+        "classes": list(cache.classes),
+        "config": knobs,
+        "mean": list(cache.mean),
+        "deviation": list(cache.deviation),
+        "resize": cache.resize,
+        "metrics": test,
+        "trained_on": {
+            "data": spec["data"],
+            "fingerprint": cache.fingerprint,
+            "images": counts["train"] + counts["val"],
+            "epochs": record.work["epochs"],
+            "seed": record.seed,
+            "experiment": experiment.asked["name"],
+            "trial": record.trial,
+        },
+        "versions": versions(),
+        "source": experiment.asked["sources"].get(record.architecture),
+    }
+    write_model(experiment.folder / MODEL, model, card)
