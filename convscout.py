@@ -198,12 +198,13 @@ def stop(run: options.Run, storage: options.Storage = "runs") -> None:
 @app.command()
 def analyze(
     run: options.Run,
+    finalists: options.Finalists = 3,
     seeds: options.Seeds = 3,
     reopen_test: options.ReopenTest = False,
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
 ) -> None:
-    """Retrain the best configuration and its baseline, choose the epochs, test once, write the report and the model."""
+    """Retrain the best configurations and the baselines, choose the epochs, test once, write the report and the model."""
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
@@ -214,7 +215,9 @@ def analyze(
         from analysis.protocol import analyze as run_analysis
         from analysis.summary import sentences
 
-        found = run_analysis(folder, lock=lock, seeds=seeds, reopen_test=reopen_test, quiet=quiet, tell=terminal.tell)
+        found = run_analysis(
+            folder, lock=lock, finalists=finalists, seeds=seeds, reopen_test=reopen_test, quiet=quiet, tell=terminal.tell
+        )
         for sentence in sentences(found):
             say(sentence)
         say(f"Report: {folder / REPORT}\nModel:  {folder / MODEL}")

@@ -50,6 +50,7 @@ EpochTimeout = Annotated[
 ]
 ConfigFile = Annotated[str | None, Option(help="YAML file with these options as keys")]
 
+Finalists = Annotated[int, Option(help="How many of the best configurations go on, baselines among them counted")]
 Seeds = Annotated[int, Option(help="Runs of each contender, each with a fresh seed")]
 ReopenTest = Annotated[bool, Option(help="Open the test images again for other models")]
 CsvFile = Annotated[Path | None, Option(help="Write the table with every class's probability to a file")]

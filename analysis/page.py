@@ -71,12 +71,22 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An image as a data URI, with the words below it and where it comes from."""
+
+    uri: str
+    caption: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A section whose numbers are there."""
 
     sentences: tuple[str, ...]
     figures: tuple[Plot | HeatMap, ...] = ()
     tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     kind: str = "ready"
 
 

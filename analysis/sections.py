@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from analysis.comparison import comparison
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.summary import summary
-from analysis.tested import confusion_matrix, figures_on_test, roc_curves
+from analysis.tested import (
+    calibration,
+    confusion_matrix,
+    figures_on_test,
+    precision_recall,
+    roc_curves,
+    worst_mistakes,
+)
 from analysis.troubles import troubles
 from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent
 from foundation import count
@@ -113,11 +121,15 @@ def provenance(analysis: Analysis) -> Section | NotYet:
 
 SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Summary": summary,
+    "Comparison": comparison,
     "Learning curves": learning_curves,
-    "Leaderboard": leaderboard,
     "Test figures": figures_on_test,
     "Confusion matrix": confusion_matrix,
+    "Worst mistakes": worst_mistakes,
     "ROC curves": roc_curves,
+    "Precision and recall": precision_recall,
+    "Calibration": calibration,
+    "Leaderboard": leaderboard,
     "Configuration": configuration,
     "What went wrong": troubles,
     "Data and provenance": provenance,
@@ -148,9 +160,7 @@ def _copies(copies: dict[str, Any], tables: list[Table]) -> list[str]:
 
 def _curves_sentence(contender: dict[str, Any]) -> str:
     choice = contender.get("epochs")
-    said = (
-        f"{contender['name'].capitalize()}: {choice['sentence'] if choice else 'no number of epochs could be chosen'}."
-    )
+    said = f"{contender['name']}: {choice['sentence'] if choice else 'no number of epochs could be chosen'}."
     if accuracy := (contender.get("validation") or {}).get("val_accuracy"):
         said += f" Validation accuracy there: {over_runs(accuracy)}."
     failed = [f"seed {run['seed']} {run['status']}" for run in contender["curves"] if run["status"] != "completed"]
@@ -186,7 +196,7 @@ def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range:
             lines.append(_curve(f"{group}, {of}{count(len(completed), 'run')}", group, mean))
     chosen = (contender.get("epochs") or {}).get("epochs")
     return Plot(
-        title=f"{contender['name'].capitalize()} ({contender['architecture']}): {measure}",
+        title=f"{contender['name']}: {measure}",
         x_title="epoch",
         y_title=y_title,
         lines=tuple(lines),

@@ -6,6 +6,8 @@ from analysis.page import Analysis, NotYet, Section
 from analysis.wording import decimal, duration, joined, over_runs, percent
 from foundation import count
 
+MOST_COMPARISONS = 2  # the others are in their own section
+
 
 def summary(analysis: Analysis) -> Section | NotYet:
     """What was found, against what, what was searched, for how many epochs to train, and which model ships."""
@@ -17,7 +19,7 @@ def summary(analysis: Analysis) -> Section | NotYet:
         *_outcome(analysis, contenders),
         *_searched(analysis["experiment"], search),
         *_best_trial(analysis["experiment"], search),
-        *_epochs(contenders),
+        *_epochs(analysis, contenders),
         *_shipped(analysis),
     ]
     return Section(tuple(sentences))
@@ -40,38 +42,30 @@ def _outcome(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
     first = next((contender for contender in tested if contender["name"] == chosen), tested[0])
     images = count(first["test"]["n_images"], "test image")
     accuracy = over_runs(first["test"]["accuracy"])
-    sentences = [f"Test accuracy {accuracy} on {images}, with the {first['name']} {first['architecture']}."]
-    by_name = {contender["name"]: contender["test"]["accuracy"] for contender in tested}
-    if {"tuned", "baseline"} <= by_name.keys():
-        sentences.append(compared(by_name["tuned"], by_name["baseline"]))
+    sentences = [f"Test accuracy {accuracy} on {images}, with {first['name']}."]
+    sentences += [f"{said}." for said in _comparisons(analysis, contenders)]
     opened = analysis.get("tests_opened") or 0
     if opened > 1:
         sentences.append(f"The test split was opened {opened} times: its figures are no longer those of unseen images.")
     return sentences
 
 
-def compared(tuned: dict[str, Any], baseline: dict[str, Any]) -> str:
-    """Return one sentence on two `{mean, low, high, n}` test accuracies that claims no more than they hold."""
-    same = tuned["n"] == baseline["n"]
-    runs = f"{count(tuned['n'], 'run')} each" if same else f"{tuned['n']} and {count(baseline['n'], 'run')}"
-    points = 100 * (tuned["mean"] - baseline["mean"])
-    if abs(points) < 0.05:
-        difference = "the means are equal"
-    else:
-        difference = f"the tuned mean is {abs(points):.1f} points {'higher' if points > 0 else 'lower'}"
-    if tuned["low"] is None or baseline["low"] is None:
-        caution = "with 1 run the difference may be chance"
-    elif tuned["low"] > baseline["high"] or baseline["low"] > tuned["high"]:
-        caution = "the two 95 % intervals do not overlap"
-    else:
-        caution = "the two 95 % intervals overlap, so the difference may be chance"
-    return f"{runs}: tuned {_brief(tuned)}, baseline {_brief(baseline)}; {difference}, and {caution}."
+def _comparisons(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
+    """Return what may be said of the chosen contender against the baselines, that of its own architecture first."""
+    rows = {contender["name"]: contender for contender in contenders}
+    made = (analysis.get("comparisons") or {"configurations": ()})["configurations"]
+    found = [row for row in made if rows[row["second"]]["baseline"] or len(rows) == 2]
+    found.sort(key=lambda row: rows[row["first"]]["architecture"] != rows[row["second"]]["architecture"])
+    return [
+        _asked(row, rows) + row["sentence"].replace("no evidence", "No evidence", 1) for row in found[:MOST_COMPARISONS]
+    ]
 
 
-def _brief(spread: dict[str, Any]) -> str:
-    if spread["low"] is None:
-        return percent(spread["mean"])
-    return f"{percent(spread['mean'])} ({100 * spread['low']:.1f} to {100 * spread['high']:.1f})"
+def _asked(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
+    """Return the question that a comparison answers, where it is the one that people ask."""
+    first, second = rows[row["first"]], rows[row["second"]]
+    tuned = second["baseline"] and not first["baseline"] and first["architecture"] == second["architecture"]
+    return "Did tuning help? " if tuned else ""
 
 
 def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
@@ -104,9 +98,14 @@ def _best_trial(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]
     ]
 
 
-def _epochs(contenders: list[dict[str, Any]]) -> list[str]:
-    chosen = [(contender["name"], contender["epochs"]) for contender in contenders if contender.get("epochs")]
-    return [f"Epochs, {name}: {choice['sentence']}." for name, choice in chosen]
+def _epochs(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
+    """Return how many epochs the chosen contender is trained for, and why; before a choice, all of them."""
+    chosen = (analysis.get("chosen") or {}).get("contender")
+    return [
+        f"Epochs, {row['name']}: {row['epochs']['sentence']}."
+        for row in contenders
+        if row.get("epochs") and row["name"] == (chosen or row["name"])
+    ]
 
 
 def _shipped(analysis: Analysis) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.page import Analysis, HeatMap, Line, NotYet, Plot, Section, Table
+from analysis.page import Analysis, HeatMap, Line, NotYet, Picture, Plot, Section, Table
 from analysis.wording import FIGURES, decimal, figure_rows, percent
 from foundation import count
 
@@ -91,6 +91,83 @@ def roc_curves(analysis: Analysis) -> Section | NotYet:
         )
     plot = Plot("", "false positive rate", "true positive rate", tuple(lines), y_range=(0.0, 1.0), square=True)
     return Section((sentence,), figures=(plot,))
+
+
+def precision_recall(analysis: Analysis) -> Section | NotYet:
+    """The shipped model's precision-recall curves, each class against the rest: those with the least area."""
+    figures = shipped_figures(analysis)
+    if isinstance(figures, NotYet):
+        return figures
+    curves = [curve for curve in figures["precision_recall"] if curve["average_precision"] is not None]
+    curves.sort(key=lambda curve: curve["average_precision"])
+    lines = tuple(
+        Line(
+            f"{curve['class']}, {curve['average_precision']:.3f}",
+            f"class {number}",
+            tuple(curve["recall"]),
+            tuple(curve["precision"]),
+        )
+        for number, curve in enumerate(curves[:ROC_CLASSES])
+    )
+    sentence = (
+        f"The shipped model (1 run), each class against the rest: mean average precision "
+        f"{figures['average_precision']:.3f}."
+    )
+    if len(curves) > ROC_CLASSES:
+        sentence += f" Drawn are the {ROC_CLASSES} of {len(curves)} classes with the lowest."
+    plot = Plot("", "recall", "precision", lines, y_range=(0.0, 1.02), square=True)
+    return Section((sentence,), figures=(plot,))
+
+
+def calibration(analysis: Analysis) -> Section | NotYet:
+    """Whether the shipped model is as often right as it says: accuracy by how sure it was."""
+    figures = shipped_figures(analysis)
+    if isinstance(figures, NotYet):
+        return figures
+    bins = figures["reliability"]
+    sure = sum(row["confidence"] * row["n"] for row in bins) / figures["n_images"]
+    distance = sure - figures["accuracy"]
+    verdict = "about as sure as it is right"
+    if abs(distance) >= 0.02:
+        verdict = f"{100 * abs(distance):.1f} points {'surer than' if distance > 0 else 'less sure than'} it is right"
+    sentences = (
+        f"On the average the shipped model (1 run) is {percent(sure)} sure of its answers, and right in "
+        f"{percent(figures['accuracy'])}: {verdict}.",
+        f"Expected calibration error {percent(figures['calibration_error'])}: the mean distance of how sure it is from "
+        f"how often it is right, over {count(len(bins), 'bin')} of {count(figures['n_images'], 'test image')}.",
+    )
+    lines = (
+        Line(
+            "shipped model",
+            "validation",
+            tuple(row["confidence"] for row in bins),
+            tuple(row["accuracy"] for row in bins),
+        ),
+        Line("as sure as right", "chance", (0.0, 1.0), (0.0, 1.0), faint=True),
+    )
+    plot = Plot("", "how sure it was", "how often it was right", lines, y_range=(0.0, 1.02), square=True)
+    rows = tuple((percent(row["confidence"]), percent(row["accuracy"]), f"{row['n']:,}") for row in bins)
+    table = Table("", ("mean probability", "accuracy", "test images"), rows)
+    return Section(sentences, figures=(plot,), tables=(table,))
+
+
+def worst_mistakes(analysis: Analysis) -> Section | NotYet:
+    """The test images that the shipped model was surest of, and wrong about: mistakes, hard cases, wrong labels."""
+    if analysis.get("worst") is None:
+        return NotYet(NOT_TESTED)
+    if not analysis["worst"]:
+        return NotYet("the shipped model made no mistake on the test images")
+    pictures = tuple(
+        Picture(
+            row["image"], f"{row['true']}, taken for {row['predicted']} ({percent(row['probability'])})", row["path"]
+        )
+        for row in analysis["worst"]
+    )
+    sentence = (
+        f"The {count(len(pictures), 'test image')} that the shipped model (1 run) was surest of another class than "
+        "theirs, the surest first: look for wrong labels among them."
+    )
+    return Section((sentence,), pictures=pictures)
 
 
 def shipped_figures(analysis: Analysis) -> dict[str, Any] | NotYet:

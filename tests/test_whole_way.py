@@ -13,11 +13,13 @@ from analysis.deploy import load_model
 from analysis.protocol import analyze, read_analysis
 from cluster.connect import disconnect
 from cluster.ledger import read_history, read_rows
-from cluster.storage import read_experiment
+from cluster.storage import read_experiment, trial_folder
 from foundation import RequestError
 from search.halving import Halving
 from search.run import resume, search
 from search.spec import SearchSpec, make_spec
+from trainables.cache import open_cache
+from trainables.validated import read_correct, read_losses
 
 SPACE = """
 learning_rate: {low: 1e-3, high: 1e-2, log: true}
@@ -173,6 +175,30 @@ def test_finals_replay_the_learning_rates_of_their_retraining(analysed: Path) ->
             assert rates == pytest.approx(of_run, rel=0.35, abs=1e-4)
 
 
+def test_every_trial_keeps_which_validation_images_were_right_and_a_retraining_their_losses(analysed: Path) -> None:
+    history = read_history(analysed)
+    n_val = len(open_cache(Path(read_experiment(analysed)["data"]["cache"])).indices("val"))
+    for record in history.of_role("search", "retrain"):
+        correct = read_correct(trial_folder(analysed, record.trial), len(record.epochs), n_val)
+        assert correct is not None
+        assert correct.mean(axis=1) == pytest.approx([row["val_accuracy"] for row in record.epochs])
+        losses = read_losses(trial_folder(analysed, record.trial), len(record.epochs), n_val)
+        if record.role == "search":
+            assert losses is None
+        else:
+            assert losses is not None
+            assert losses.mean(axis=1) == pytest.approx([row["val_loss"] for row in record.epochs], rel=1e-5)
+
+
+def test_the_contenders_are_the_best_three_and_every_baseline(analysed: Path) -> None:
+    names = [row["name"] for row in read_analysis(analysed)["contenders"]]
+    best = [row for row in read_analysis(analysed)["search"]["trials"]][:3]
+    assert [int(name.split()[-1]) for name in names if "trial" in name] == [
+        row["trial"] for row in best if row["trial"] > 1
+    ]
+    assert {"cnn baseline", "alexnet baseline"} <= set(names)
+
+
 def test_the_choice_is_written_before_the_test_split_is_opened_once(analysed: Path) -> None:
     chosen, opened = rows_of(analysed, "chosen"), rows_of(analysed, "test_opened")
     assert len(chosen) == len(opened) == 1
@@ -186,6 +212,7 @@ def test_the_choice_is_written_before_the_test_split_is_opened_once(analysed: Pa
 
 def test_analysing_again_changes_nothing_and_leaves_the_test_split_closed(analysed: Path) -> None:
     before = read_analysis(analysed)
+    (analysed / "analysis.json").unlink()  # the ledger and what the models said are enough
     analyze(analysed, seeds=2, quiet=True)
     assert read_analysis(analysed) == before
     assert len(rows_of(analysed, "test_opened")) == 1

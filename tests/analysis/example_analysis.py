@@ -6,26 +6,31 @@ from typing import Any
 import numpy as np
 
 from analysis.epochs import choose_epochs
-from analysis.metrics import classification_metrics, over_seeds
+from analysis.evaluate import Predictions, test_comparisons, test_figures
+from analysis.metrics import over_seeds
 
 CLASSES = ("aeroplane", "<b>bird</b>", "cat & dog", "deer", "=frog", "horse", "ship", "truck", "lorry", "van")
 EPOCHS = 30
+TUNED, BASELINE = "cnn trial 3", "cnn baseline"
 
 
 def example_analysis(
     classes: tuple[str, ...] = CLASSES, n_seeds: int = 3, n_trials: int = 40, n_test: int = 1000
 ) -> dict[str, Any]:
     rng = np.random.default_rng(7)
+    finals = {TUNED: list(range(46, 46 + n_seeds)), BASELINE: list(range(60, 60 + n_seeds))}
+    predictions = _predictions(rng, {TUNED: 0.82, BASELINE: 0.6}, finals, len(classes), n_test)
     contenders = [
-        _contender(rng, "tuned", 0.82, 0.06, classes, n_seeds, n_test),
-        _contender(rng, "baseline", 0.74, 0.10, classes, n_seeds, n_test),
+        _contender(rng, TUNED, 0.82, 0.06, n_seeds, finals[TUNED]) | test_figures(predictions, finals[TUNED], classes),
+        _contender(rng, BASELINE, 0.74, 0.10, n_seeds, finals[BASELINE])
+        | test_figures(predictions, finals[BASELINE], classes),
     ]
     trials = _trials(rng, n_trials)
     by_status: dict[str, int] = {}
     for trial in trials:
         by_status[trial["status"]] = by_status.get(trial["status"], 0) + 1
     return {
-        "format": 1,
+        "format": 2,
         "experiment": _experiment(classes, n_trials),
         "troubles": {
             "failed": [{"trial": 7, "role": "search", "status": "diverged", "error": "epoch 3: train_loss nan"}],
@@ -42,12 +47,14 @@ def example_analysis(
         },
         "contenders": contenders,
         "chosen": {
-            "contender": "tuned",
+            "contender": TUNED,
             "why": "its mean validation accuracy over 3 seeds is higher than the baseline's",
             "trial": n_trials + 6,
             "seed": 101,
         },
         "tests_opened": 1,
+        "comparisons": test_comparisons(predictions, TUNED, finals),
+        "worst": predictions.worst_rows(finals[TUNED][0], classes),
     }
 
 
@@ -115,37 +122,24 @@ def _config(rng: np.random.Generator, momentum: int) -> dict[str, Any]:
 
 
 def _contender(
-    rng: np.random.Generator,
-    name: str,
-    accuracy: float,
-    rise: float,
-    classes: tuple[str, ...],
-    n_seeds: int,
-    n_test: int,
+    rng: np.random.Generator, name: str, accuracy: float, rise: float, n_seeds: int, finals: list[int]
 ) -> dict[str, Any]:
     curves = [_curve(rng, trial, accuracy, rise) for trial in range(n_seeds)]
     choice = choose_epochs([curve["val_loss"] for curve in curves])
     at = choice.epochs - 1
-    labels = np.arange(n_test) % len(classes)
-    tests = [_metrics(rng, labels, accuracy, classes) for _ in range(n_seeds)]
-    spreads = {
-        key: over_seeds([test[key] for test in tests], proportion=key != "log_loss")
-        for key in ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
-    }
     return {
         "name": name,
+        "baseline": name == BASELINE,
         "trial": 3,
         "architecture": "cnn",
-        "config": _config(rng, int(name == "tuned")),
+        "config": _config(rng, int(name == TUNED)),
         "epochs": asdict(choice),
         "curves": curves,
         "validation": {
             "val_accuracy": over_seeds([curve["val_accuracy"][at] for curve in curves]),
             "val_loss": over_seeds([curve["val_loss"][at] for curve in curves], proportion=False),
         },
-        "finals": [{"trial": 46 + seed, "seed": 101 + seed, "epochs": choice.epochs} for seed in range(n_seeds)],
-        "test": {"n_images": n_test, **spreads},
-        "first_test": tests[0],
+        "finals": [{"trial": trial, "seed": 55 + trial, "epochs": choice.epochs} for trial in finals],
     }
 
 
@@ -165,10 +159,18 @@ def _curve(rng: np.random.Generator, seed: int, accuracy: float, rise: float) ->
     }
 
 
-def _metrics(
-    rng: np.random.Generator, labels: np.ndarray[Any, Any], accuracy: float, classes: tuple[str, ...]
-) -> dict[str, Any]:
-    logits = rng.normal(0, 1, (len(labels), len(classes)))
-    logits[np.arange(len(labels)), labels] += 3.4 * accuracy
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return classification_metrics(probabilities, labels, classes)
+def _predictions(
+    rng: np.random.Generator, accuracy: dict[str, float], finals: dict[str, list[int]], n_classes: int, n_test: int
+) -> Predictions:
+    labels = np.arange(n_test) % n_classes
+    probabilities = {}
+    for name, trials in finals.items():
+        for trial in trials:
+            logits = rng.normal(0, 1, (n_test, n_classes))
+            logits[np.arange(n_test), labels] += 3.4 * accuracy[name]
+            of_trial = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            probabilities[trial] = of_trial.astype(np.float32)
+    guessed = probabilities[finals[TUNED][0]].argmax(axis=1)
+    worst = np.flatnonzero(guessed != labels)[:5]
+    images = rng.integers(0, 256, (len(worst), 32, 32, 3), dtype=np.uint8)
+    return Predictions(labels, tuple(f"c/{n}.png" for n in range(n_test)), probabilities, worst, images)

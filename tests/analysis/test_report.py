@@ -42,8 +42,8 @@ def test_figures_in_the_page_are_what_was_drawn(page: str) -> None:
     found = re.search(r"^const figures = (.*);$", page, re.MULTILINE)
     assert found
     figures = json.loads(found.group(1))
-    assert len(figures) == 6
-    assert len(set(re.findall(r'id="figure-(\d+)"', page))) == 6
+    assert len(figures) == 8
+    assert len(set(re.findall(r'id="figure-(\d+)"', page))) == 8
     heat_map = figures[4]["data"][0]
     assert heat_map["text"][0][0] == str(example_analysis()["contenders"][0]["first_test"]["confusion"][0][0])
     # plotly reads its texts as HTML, so they hold escaped names.
@@ -53,7 +53,7 @@ def test_figures_in_the_page_are_what_was_drawn(page: str) -> None:
 def test_every_section_has_its_anchor_in_the_navigation(page: str) -> None:
     anchors = re.findall(r'<a href="#([a-z-]+)">', page)
     assert anchors == re.findall(r'<section id="([a-z-]+)">', page)
-    assert len(anchors) == 9
+    assert len(anchors) == 13
 
 
 def test_failed_and_missing_sections_are_visible() -> None:

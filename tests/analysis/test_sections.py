@@ -2,11 +2,10 @@ import copy
 from typing import Any
 
 import pytest
-from example_analysis import CLASSES, EPOCHS, example_analysis
+from example_analysis import BASELINE, CLASSES, EPOCHS, TUNED, example_analysis
 
 from analysis.page import Failed, HeatMap, NotYet, Plot, Section, Table
 from analysis.sections import LEADERBOARD_ROWS, SECTIONS, build_sections
-from analysis.summary import compared
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +18,11 @@ def analysis(example: dict[str, Any]) -> dict[str, Any]:
     return copy.deepcopy(example)
 
 
+@pytest.fixture
+def one_seed() -> dict[str, Any]:
+    return example_analysis(n_seeds=1)
+
+
 def ready(analysis: dict[str, Any], title: str) -> Section:
     content = SECTIONS[title](analysis)
     assert isinstance(content, Section), content
@@ -29,7 +33,7 @@ def test_every_section_of_a_whole_analysis_is_ready(analysis: dict[str, Any]) ->
     assert {content.kind for content in build_sections(analysis).values()} == {"ready"}
 
 
-@pytest.mark.parametrize("missing", ["contenders", "chosen", "search", "tests_opened"])
+@pytest.mark.parametrize("missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst"])
 def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str) -> None:
     del analysis[missing]
     assert "failed" not in {content.kind for content in build_sections(analysis).values()}
@@ -39,7 +43,8 @@ def test_every_trial_failed(analysis: dict[str, Any]) -> None:
     for trial in analysis["search"]["trials"]:
         trial.update(status="diverged", val_loss=None, val_accuracy=None, epochs_run=0, n_params=None, seconds=None)
     analysis["search"]["by_status"] = {"diverged": 40}
-    del analysis["contenders"], analysis["chosen"], analysis["tests_opened"]
+    for part in ("contenders", "chosen", "tests_opened", "comparisons", "worst"):
+        del analysis[part]
     assert "failed" not in {content.kind for content in build_sections(analysis).values()}
     sentences = ready(analysis, "Summary").sentences
     assert "No trial of the search finished an epoch." in sentences
@@ -50,6 +55,7 @@ def test_every_trial_failed(analysis: dict[str, Any]) -> None:
 def test_interrupted_before_the_test(analysis: dict[str, Any]) -> None:
     for contender in analysis["contenders"]:
         del contender["test"], contender["first_test"], contender["finals"]
+    del analysis["comparisons"], analysis["worst"]
     sections = build_sections(analysis)
     for title in ("Test figures", "Confusion matrix", "ROC curves"):
         content = sections[title]
@@ -79,28 +85,81 @@ def test_a_section_that_raises_is_shown_and_the_others_come(analysis: dict[str, 
 
 
 def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any]) -> None:
-    tuned, baseline = (contender["test"]["accuracy"] for contender in analysis["contenders"])
+    tuned = analysis["contenders"][0]["test"]["accuracy"]
     tuned.update(mean=0.712, low=0.700, high=0.724)
-    baseline.update(mean=0.650, low=0.640, high=0.660)
     sentences = ready(analysis, "Summary").sentences
     assert sentences[0] == (
-        "Test accuracy 71.2 % (3 runs, 95 % interval 70.0 to 72.4 %) on 1,000 test images, with the tuned cnn."
+        "Test accuracy 71.2 % (3 runs, 95 % interval 70.0 to 72.4 %) on 1,000 test images, with cnn trial 3."
     )
-    assert sentences[1] == (
-        "3 runs each: tuned 71.2 % (70.0 to 72.4), baseline 65.0 % (64.0 to 66.0); the tuned mean is 6.2 points "
-        "higher, and the two 95 % intervals do not overlap."
-    )
+    assert sentences[1].startswith("Did tuning help? cnn trial 3 is better than cnn baseline by ")
     assert (
         "How the trials ended: 12 completed, 25 stopped and 3 diverged; 3 impossible configurations "
-        "and 1 configuration too slow for the time budget drawn again." in (sentences)
+        "and 1 configuration too slow for the time budget drawn again." in sentences
     )
-    assert any(
-        sentence.startswith("Epochs, baseline: ") and "validation loss is lowest at" in sentence
-        for sentence in sentences
-    )
-    assert sentences[-1].startswith("The model that ships: trial 46 (tuned, seed 101): its mean validation accuracy")
+    epochs = [sentence for sentence in sentences if sentence.startswith("Epochs, ")]
+    assert len(epochs) == 1
+    assert epochs[0].startswith("Epochs, cnn trial 3: ")
+    assert sentences[-1].startswith("The model that ships: trial 46 (cnn trial 3, seed 101): its mean validation")
     assert sentences[-1].endswith("the test split was opened once, after that choice.")
     assert len(sentences) <= 10
+
+
+def test_the_summary_compares_with_the_own_baseline_first_and_asks_of_tuning_only_then(
+    analysis: dict[str, Any],
+) -> None:
+    other = copy.deepcopy(analysis["contenders"][1]) | {"name": "vgg11 baseline", "architecture": "vgg11"}
+    analysis["contenders"].append(other)
+    row = analysis["comparisons"]["configurations"][0]
+    other_row = row | {"second": "vgg11 baseline", "sentence": "no evidence that they differ"}
+    analysis["comparisons"]["configurations"] = [other_row, row]
+    sentences = ready(analysis, "Summary").sentences
+    assert sentences[1].startswith("Did tuning help? ")
+    assert sentences[2] == "No evidence that they differ."
+
+
+def test_the_comparison_lists_every_pair_with_what_could_have_been_found(analysis: dict[str, Any]) -> None:
+    section = ready(analysis, "Comparison")
+    row = analysis["comparisons"]["configurations"][0]
+    (shown,) = section.tables[0].rows
+    assert shown[:3] == ("cnn trial 3", "cnn baseline", f"{100 * row['difference']:+.1f} points")
+    assert shown[5] == f"{100 * row['detectable']:.1f} points"
+    assert section.tables[0].marked == ({0} if row["found"] else set())
+    analysis["comparisons"] = {"configurations": [], "models": []}
+    assert SECTIONS["Comparison"](analysis) == NotYet("there was no other contender to compare with")
+    del analysis["comparisons"]
+    assert isinstance(SECTIONS["Comparison"](analysis), NotYet)
+
+
+def test_one_seed_each_is_compared_without_a_claim(one_seed: dict[str, Any]) -> None:
+    shown = ready(one_seed, "Comparison").tables[0].rows[0]
+    assert shown[3:6] == ("–", "–", "–")
+    assert "raise --seeds" in ready(one_seed, "Summary").sentences[1]
+
+
+def test_calibration_says_whether_the_model_is_too_sure(analysis: dict[str, Any]) -> None:
+    figures = analysis["contenders"][0]["first_test"]
+    figures["reliability"] = [
+        {"confidence": 0.9, "accuracy": 0.5, "n": 600},
+        {"confidence": 0.4, "accuracy": 0.4, "n": 400},
+    ]
+    figures.update(accuracy=0.46, calibration_error=0.24)
+    section = ready(analysis, "Calibration")
+    assert (
+        "70.0 % sure of its answers, and right in 46.0 %: 24.0 points surer than it is right." in section.sentences[0]
+    )
+    assert section.tables[0].rows == (("90.0 %", "50.0 %", "600"), ("40.0 %", "40.0 %", "400"))
+
+
+def test_the_worst_mistakes_are_shown_as_images(analysis: dict[str, Any]) -> None:
+    pictures = ready(analysis, "Worst mistakes").pictures
+    assert len(pictures) == 5
+    assert all(picture.uri.startswith("data:image/png;base64,") for picture in pictures)
+    first = analysis["worst"][0]
+    assert (
+        pictures[0].caption == f"{first['true']}, taken for {first['predicted']} ({100 * first['probability']:.1f} %)"
+    )
+    analysis["worst"] = []
+    assert SECTIONS["Worst mistakes"](analysis) == NotYet("the shipped model made no mistake on the test images")
 
 
 def test_a_test_split_opened_twice_is_said(analysis: dict[str, Any]) -> None:
@@ -110,35 +169,12 @@ def test_a_test_split_opened_twice_is_said(analysis: dict[str, Any]) -> None:
     assert not any("opened once" in sentence for sentence in sentences)
 
 
-def spread(mean: float, reach: float | None, n: int) -> dict[str, Any]:
-    return {
-        "mean": mean,
-        "low": None if reach is None else mean - reach,
-        "high": None if reach is None else mean + reach,
-        "n": n,
-    }
-
-
-@pytest.mark.parametrize(
-    ("tuned", "baseline", "said"),
-    [
-        ((0.70, 0.05, 3), (0.72, 0.05, 3), "is 2.0 points lower, and the two 95 % intervals overlap, so"),
-        ((0.70, None, 1), (0.65, None, 1), "1 run each: tuned 70.0 %, baseline 65.0 %; the tuned mean is 5.0 points"),
-        ((0.70, None, 1), (0.65, None, 1), "with 1 run the difference may be chance."),
-        ((0.70, 0.01, 3), (0.65, 0.01, 2), "3 and 2 runs: "),
-        ((0.70, 0.01, 3), (0.70, 0.01, 3), "the means are equal"),
-    ],
-)
-def test_comparison_claims_no_more_than_it_knows(tuned: Any, baseline: Any, said: str) -> None:
-    assert said in compared(spread(*tuned), spread(*baseline))
-
-
 def test_curves_have_every_seed_the_mean_and_the_chosen_epoch(analysis: dict[str, Any]) -> None:
     section = ready(analysis, "Learning curves")
     assert len(section.figures) == 4
     plot = section.figures[0]
     assert isinstance(plot, Plot)
-    assert plot.title == "Tuned (cnn): loss"
+    assert plot.title == "cnn trial 3: loss"
     assert plot.mark == analysis["contenders"][0]["epochs"]["epochs"]
     assert [line.faint for line in plot.lines] == [True, True, True, False] * 2
     losses = [run["val_loss"] for run in analysis["contenders"][0]["curves"]]
@@ -166,7 +202,7 @@ def test_all_seeds_diverged(analysis: dict[str, Any]) -> None:
     for run in contender["curves"]:
         run.update(status="diverged", val_loss=[None], train_loss=[None])
     section = ready(analysis, "Learning curves")
-    assert section.sentences[1].startswith("Baseline: no number of epochs could be chosen.")
+    assert section.sentences[1].startswith("cnn baseline: no number of epochs could be chosen.")
 
 
 def test_leaderboard(analysis: dict[str, Any]) -> None:
@@ -193,9 +229,9 @@ def test_test_figures_have_interval_and_n(analysis: dict[str, Any]) -> None:
     analysis["contenders"][0]["test"]["accuracy"] = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}
     analysis["contenders"][1]["test"]["auc"] = None
     figures, per_class = ready(analysis, "Test figures").tables
-    assert figures.rows[0] == ("accuracy", "tuned", "50.0 %", "40.0 to 60.0 %", "3")
-    assert [row[:2] for row in figures.rows[2:4]] == [("precision", "tuned"), ("precision", "baseline")]
-    assert [row[1] for row in figures.rows if row[0] == "AUC"] == ["tuned"]
+    assert figures.rows[0] == ("accuracy", TUNED, "50.0 %", "40.0 to 60.0 %", "3")
+    assert [row[:2] for row in figures.rows[2:4]] == [("top-5 accuracy", TUNED), ("top-5 accuracy", BASELINE)]
+    assert [row[1] for row in figures.rows if row[0] == "AUC"] == [TUNED]
     assert [row[0] for row in per_class.rows] == list(CLASSES)
     assert {row[-1] for row in per_class.rows} == {"100"}
 
