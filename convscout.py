@@ -200,6 +200,7 @@ def analyze(
     run: options.Run,
     finalists: options.Finalists = 3,
     seeds: options.Seeds = 3,
+    ablate: options.Ablate = None,
     reopen_test: options.ReopenTest = False,
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
@@ -216,7 +217,14 @@ def analyze(
         from analysis.summary import sentences
 
         found = run_analysis(
-            folder, lock=lock, finalists=finalists, seeds=seeds, reopen_test=reopen_test, quiet=quiet, tell=terminal.tell
+            folder,
+            lock=lock,
+            finalists=finalists,
+            seeds=seeds,
+            ablate=ablate or (),
+            reopen_test=reopen_test,
+            quiet=quiet,
+            tell=terminal.tell,
         )
         for sentence in sentences(found):
             say(sentence)
