@@ -205,7 +205,7 @@ def analyze(
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
 ) -> None:
-    """Retrain the best configurations and the baselines, choose the epochs, test once, write the report and the model."""
+    """Retrain the best and the baselines, choose the epochs, test once, write the report and the model."""
     from cluster.storage import find_run
 
     folder = find_run(run, storage)

@@ -44,7 +44,7 @@ def comparison(analysis: Analysis) -> Section | NotYet:
         "p-values are corrected for the number of comparisons (Holm, 1979).",
         "What would have been found is the smallest difference that so many seeds and images show in 80 % of cases: "
         "a smaller one may be there, unseen.",
-        "The last column is McNemar's exact test of two single models on the same images: of other seeds it says nothing.",
+        "The last column is McNemar's exact test of two single models on these images: of other seeds it says nothing.",
     ]
     return Section(tuple(sentences), tables=(Table("", HEADER, rows, differ),))
 
@@ -72,7 +72,8 @@ def one_knob_changed(analysis: Analysis) -> Section | NotYet:
     sentences = (
         f"Each row is {found['of']} retrained with one knob changed, everything else and the seeds equal, at its own "
         f"number of epochs; {count(len(differ), 'variant')} of {len(rows)} differ from it by more than chance.",
-        f"On the validation images, by which {found['of']} was chosen: it has a small head start. p-values are corrected "
+        f"On the validation images, by which {found['of']} was chosen: it has a small head start. p-values are "
+        "corrected "
         "for the number of variants (Holm, 1979).",
     )
     return Section(sentences, tables=(Table("", VARIANT_HEADER, rows, differ),))

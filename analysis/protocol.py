@@ -49,9 +49,9 @@ def analyze(
     The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
     `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
     Where the test images were opened before, for other models, `reopen_test` allows to open them again: the figures are
-    then no longer those of images that nobody has seen. With `ablate`, the winner is retrained with other values of these
-    knobs, one at a time, and compared on the validation images. Raises `RequestError` when there is nothing to analyse, and
-    KeyboardInterrupt when it was interrupted; the same call goes on.
+    then no longer those of images that nobody has seen. With `ablate`, the winner is retrained with other values of
+    these knobs, one at a time, and compared on the validation images. Raises `RequestError` when there is nothing to
+    analyse, and KeyboardInterrupt when it was interrupted; the same call goes on.
     """
     _check(finalists, seeds)
     with Ledger(folder, lock) as ledger:
