@@ -79,3 +79,15 @@ def figure_rows(test: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def joined(parts: list[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def points(share: float, *, signed: bool = True) -> str:
+    """Return a difference of shares in percentage points: "+2.1 points", or "2.1 points" where it is not signed."""
+    return f"{100 * share:+.1f} points" if signed else f"{100 * share:.1f} points"
+
+
+def probability(p: float) -> str:
+    """Return a p-value as "p = 0.01", "p = 0.004" or "p < 0.001"; two places from 0.01 on."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
