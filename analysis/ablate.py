@@ -76,7 +76,7 @@ class Ablations:
         correct = {own: _correct(self.winner, experiment)} | {n: _correct(each, experiment) for n, each in ran.items()}
         known = {name: array for name, array in correct.items() if array is not None}
         pairs = [(name, own) for name in ran if name in known and own in known]
-        compared = {each.first: each for each in compare(pairs, known)} if pairs else {}
+        compared = {each.first: each for each in compare(pairs, known, split="validation")} if pairs else {}
         rows = []
         for name, (knob, value, _) in self.variants.items():
             row: dict[str, Any] = {"name": name, "knob": knob, "value": value, "n_failed": ran[name].n_failed}

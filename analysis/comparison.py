@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.page import Analysis, NotYet, Section, Table
-from analysis.wording import MISSING, knob, over_runs, points, probability
+from analysis.wording import MISSING, joined, knob, over_runs, points, probability
 from foundation import count
 
 HEADER = (
@@ -37,7 +37,9 @@ def comparison(analysis: Analysis) -> Section | NotYet:
     models = {row["second"]: row["p_value"] for row in found["models"]}
     rows = tuple(_row(row, models[row["second"]]) for row in found["configurations"])
     differ = frozenset(number for number, row in enumerate(found["configurations"]) if row["found"])
+    alike = analysis["alike"]
     sentences = [
+        f"On the validation images {alike['sentence']}; {_group(alike['group'])}.",
         f"{count(len(differ), 'comparison')} of {len(rows)} show a difference that other seeds and other test images "
         "would probably show too.",
         "Intervals and p-values are over seeds and test images together (a crossed bootstrap, widened to Student's t); "
@@ -47,6 +49,13 @@ def comparison(analysis: Analysis) -> Section | NotYet:
         "The last column is McNemar's exact test of two single models on these images: of other seeds it says nothing.",
     ]
     return Section(tuple(sentences), tables=(Table("", HEADER, rows, differ),))
+
+
+def _group(names: list[str]) -> str:
+    """Return who forms one group with the best: closer to it than two standard errors of the luck of seeds."""
+    if len(names) == 1:
+        return f"{names[0]} stands out from all others by more than that explains"
+    return f"for it {joined(names)} cannot be told apart"
 
 
 def _row(row: dict[str, Any], of_models: float) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from analysis.evaluate import Predictions, read_predictions, test_comparisons, t
 from analysis.experiment import Experiment, open_experiment
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
+from analysis.seeds import best_group, seed_spread
 from analysis.select import contenders
 from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
@@ -130,10 +131,18 @@ def _choose_and_test(
             {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
         ]
         rows[each.name] |= test_figures(predictions, trials[each.name], classes)
+    analysis["alike"] = _alike(contestants)
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
     ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
     return best
+
+
+def _alike(contestants: list[Contestant]) -> Json:
+    """Return how much the seed alone changes the validation accuracy, and who cannot be told from the best for it."""
+    accuracies = {each.name: each.at_chosen_epoch("val_accuracy")["values"] for each in contestants}
+    spread = seed_spread(accuracies)
+    return {"sigma_seed": spread.sigma, "sentence": spread.sentence, "group": list(best_group(accuracies))}
 
 
 def _ablations(

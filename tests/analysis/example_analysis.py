@@ -55,6 +55,11 @@ def example_analysis(
         },
         "tests_opened": 1,
         "comparisons": test_comparisons(predictions, TUNED, finals),
+        "alike": {
+            "sigma_seed": 0.01,
+            "sentence": "the seed alone changes the accuracy with a standard deviation of 1.0 points",
+            "group": [TUNED, BASELINE],
+        },
         "ablations": _ablations(predictions, finals),
         "worst": predictions.worst_rows(finals[TUNED][0], classes),
     }
