@@ -33,6 +33,7 @@ HASH_BITS = 6
 CLOSER_THAN_USUAL = 1 / 16
 # The same for the low frequencies, in which copies agree better still: it spares most of the work on pixels.
 _CLOSER_IN_FREQUENCIES, _MOST_DISTANT_IN_FREQUENCIES = 1 / 6, 0.05
+_OPPOSITE = 2.0  # the distance of unit vectors, one minus their product, is at most this
 _SAMPLE = 200  # images of a class of which all pairs are looked at
 _LEAST_SAMPLE = 15
 # Re-saving changes brightness and contrast a little; shapes of other shades are other images.
@@ -74,7 +75,7 @@ def twins(
     near = np.empty((0, 2), np.int64)
     if len(rows) > 1:
         unit = low[rows] / norm[rows, np.newaxis]
-        usual = _usual_distances(labels[rows], lambda chosen: unit[chosen])
+        usual = _usual_distances(labels[rows], np.arange(len(rows)), lambda chosen: unit[chosen])
         most = np.minimum(_CLOSER_IN_FREQUENCIES * usual, _MOST_DISTANT_IN_FREQUENCIES)
         alike = [
             pairs[_distances(unit, pairs) <= most[pairs].min(axis=1)] for pairs in _near_hashes(_hashes(low[rows]))
@@ -152,36 +153,49 @@ def _same_pictures(
     pairs: NDArray[np.int64], labels: NDArray[np.int64], gradients: Callable[[NDArray[np.int64]], "_Gradients"]
 ) -> NDArray[np.int64]:
     """Return those of the pairs (n, 2) whose pixels agree far better than is usual in their classes."""
-    most = CLOSER_THAN_USUAL * _usual_distances(labels, lambda chosen: gradients(chosen).unit)
-    same = []
+    likely, distances = [], []
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs[start : start + _PAIRS_AT_ONCE]
         one, other = (gradients(side) for side in chunk.T)
-        close = 1 - np.einsum("ij,ij->i", one.unit, other.unit) <= most[chunk].min(axis=1)
+        distance = 1 - np.einsum("ij,ij->i", one.unit, other.unit)
         contrast = np.maximum(one.length, other.length) / np.minimum(one.length, other.length)
         brighter = np.abs(one.mean - other.mean).max(axis=1)
-        same.append(chunk[close & (contrast <= _MOST_CONTRAST) & (brighter <= _MOST_BRIGHTER)])
-    return np.concatenate(same)
+        # Whatever is usual in the class. What is, takes longest to find out: seldom any pair is left to ask it for.
+        kept = distance <= CLOSER_THAN_USUAL * _OPPOSITE
+        kept &= (contrast <= _MOST_CONTRAST) & (brighter <= _MOST_BRIGHTER)
+        likely.append(chunk[kept])
+        distances.append(distance[kept])
+    left: NDArray[np.int64] = np.concatenate(likely)
+    most = CLOSER_THAN_USUAL * _usual_distances(labels, left.ravel(), lambda chosen: gradients(chosen).unit)
+    alike: NDArray[np.bool_] = np.concatenate(distances) <= most[left].min(axis=1)
+    return left[alike]
 
 
 def _usual_distances(
-    labels: NDArray[np.int64], vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    labels: NDArray[np.int64], asked: NDArray[np.int64], vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 ) -> NDArray[np.float64]:
     """Return for each image (n,) below which distance the closest 1 % of pairs of its class are.
 
-    `vectors` gives unit vectors by number. A class of a few images says little: all images stand for it.
+    Only the classes of the images `asked` about, by number, are looked at; for the others it is 0. `vectors` gives unit
+    vectors by number. A class of a few images says little: all images stand for it.
     """
-    usual = np.empty(len(labels))
-    for label in [None, *np.unique(labels)]:
-        members = np.arange(len(labels)) if label is None else np.flatnonzero(labels == label)
-        if label is None or len(members) >= _LEAST_SAMPLE:
-            # Evenly over the paths in order, because copies often follow one another.
-            count = min(len(members), _SAMPLE)
-            unit = vectors(members[np.linspace(0, len(members) - 1, count).round().astype(np.int64)])
-            distances = (1 - unit @ unit.T)[np.triu_indices(count, 1)]
-            # Without what may be copies, of which a class can hold more than 1 %.
-            distances = distances[distances >= CLOSER_THAN_USUAL * np.median(distances)]
-            usual[members] = np.quantile(distances, 0.01)
+    _, of_class, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    few = -1
+    of_class = np.where(counts[of_class] < _LEAST_SAMPLE, few, of_class)
+    usual = np.zeros(len(labels))
+    for number in np.unique(of_class[asked]):
+        members = np.flatnonzero(of_class == number)
+        sample = np.arange(len(labels)) if number == few else members
+        # Evenly over the paths in order, because copies often follow one another.
+        count = min(len(sample), _SAMPLE)
+        unit = vectors(sample[np.linspace(0, len(sample) - 1, count).round().astype(np.int64)])
+        # Not by NumPy, whose threads wait for one another longer than this takes where other work is on the cores.
+        none = np.empty(0, np.float32)
+        alike = np.asarray(cv2.gemm(unit, unit, 1, none, 0, flags=cv2.GEMM_2_T), np.float32)
+        distances = (1 - alike)[np.triu_indices(count, 1)]
+        # Without what may be copies, of which a class can hold more than 1 %.
+        distances = distances[distances >= CLOSER_THAN_USUAL * np.median(distances)]
+        usual[members] = np.quantile(distances, 0.01)
     return usual
 
 
