@@ -62,14 +62,12 @@ def _by_class(
         rows = np.flatnonzero(labels == label)
         least = len(rows) - min(max(1, round(fraction * len(rows))), len(rows) - leave)
         order = np.random.default_rng(seed_from(SPLIT_SEED, name, label)).permutation(rows)
-        for row in order:
-            whole = members.get(int(groups[row]), [int(row)])
+        for row in order.tolist():
+            if left[label] <= least:
+                break
+            whole = members.get(int(groups[row]), [row])
             of_class = Counter(labels[whole].tolist())
-            if (
-                not taken[row]
-                and left[label] > least
-                and all(left[each] - of_class[each] >= leave for each in of_class)
-            ):
+            if not taken[row] and all(left[each] - of_class[each] >= leave for each in of_class):
                 taken[whole] = True
                 left -= of_class
         if not taken[rows].any():  # all its images are copies of one another
