@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from foundation import fault
 from trainables.decode import BadImage, decode_and_fit, probe_size
-from trainables.duplicates import signatures, thumbnail
+from trainables.duplicates import signatures
 from trainables.images import Listing, Refused
 from trainables.rows import Rows
 
@@ -79,32 +79,31 @@ def decode_all(
 
 
 def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> tuple[Decoded, list[Refused]]:
-    used, shapes, digests, thumbnails, figures, refused = [], [], [], [], [], []
-    for row in rows:
+    pixels = np.zeros((len(rows), *scratch.shape[1:]), np.uint8)
+    used, shapes, refused = [], [], []
+    for place, row in enumerate(rows):
         path = listing.items[row].path
         try:
             fitted, shape = decode_and_fit(listing.source.read(path), scratch.shape[1], resize)
         except BadImage as error:
             refused.append(Refused(path, str(error)))
-            continue
         except OSError as error:
             refused.append(Refused(path, f"cannot be read ({error.strerror or error})"))
-            continue
-        # Grey as three equal channels.
-        pixels = fitted if fitted.shape[2] == 3 else np.ascontiguousarray(np.broadcast_to(fitted, scratch.shape[1:]))
-        fault("cache.image")
-        scratch.write(row, pixels)
-        used.append(row)
-        shapes.append(shape)
-        digests.append(hashlib.sha256(pixels.data).digest())
-        thumbnails.append(thumbnail(fitted))
-        figures.append(cv2.meanStdDev(pixels))
+        else:
+            fault("cache.image")
+            pixels[place] = fitted  # grey as three equal channels
+            used.append(place)
+            shapes.append(shape)
+    scratch.write(rows.start, pixels)
+    places = np.array(used, np.int64)
+    kept = pixels[places] if refused else pixels
+    figures = [cv2.meanStdDev(image) for image in kept]
     mean, deviation = np.array(figures, np.float64).reshape(-1, 2, 3).transpose(1, 0, 2)
     return Decoded(
-        np.array(used, np.int64),
+        rows.start + places,
         np.array(shapes, np.int64).reshape(-1, 3),
-        digests,
-        signatures(thumbnails),
+        [hashlib.sha256(image.data).digest() for image in kept],
+        signatures(kept),
         mean,
         deviation**2 + mean**2,
     ), refused
@@ -128,6 +127,6 @@ def _on_all_cores(task: Callable[[range], T], count: int, report: Callable[[int]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         for piece, result in zip(pieces, (pool.map if seconds_each > 0.0005 else map)(task, pieces), strict=True):
+            report(piece.start)
             yield result
-            report(piece.stop)
     report(count)

@@ -47,16 +47,14 @@ _MOST_NEIGHBOURS = 500
 _PAIRS_AT_ONCE = 1024
 
 
-def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the brightness of an image (height, width, 1 or 3) at (32, 32)."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image[:, :, 0]
-    return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def signatures(thumbnails: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return the low frequencies (n, 64) of n thumbnails; the mean counts as 0."""
-    small = np.array(thumbnails, np.float32).reshape(-1, SIDE, SIDE)
-    low = np.asarray(_COSINES @ small @ _COSINES.T, np.float32).reshape(-1, _FREQUENCIES**2)
+def signatures(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the low frequencies (n, 64) of the brightness of images (n, height, width, 3); the mean counts as 0."""
+    count, height, width, _ = images.shape
+    if not count:
+        return np.empty((0, _FREQUENCIES**2), np.float32)
+    grey = np.asarray(cv2.cvtColor(images.reshape(-1, width, 3), cv2.COLOR_RGB2GRAY)).reshape(count, height, width)
+    small = np.array([cv2.resize(each, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for each in grey], np.float32)
+    low = np.asarray(_COSINES @ small @ _COSINES.T, np.float32).reshape(count, -1)
     low[:, 0] = 0.0
     return low
 
