@@ -52,6 +52,7 @@ ConfigFile = Annotated[str | None, Option(help="YAML file with these options as 
 
 Finalists = Annotated[int, Option(help="How many of the best configurations go on, baselines among them counted")]
 Seeds = Annotated[int, Option(help="Runs of each contender, each with a fresh seed")]
+Folds = Annotated[int, Option(help="Choose the epochs by cross-validation with so many folds; 0: none")]
 Ablate = Annotated[
     list[str] | None, Option(help="A knob of the winner to retrain with its other values, one at a time; repeatable")
 ]

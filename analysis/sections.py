@@ -41,7 +41,13 @@ def learning_curves(analysis: Analysis) -> Section | NotYet:
         low, high = _value_range(contenders, measure)
         for contender in contenders:
             figures.append(_curves_plot(contender, measure, axis, (low, high)))
-    return Section(tuple(map(_curves_sentence, contenders)), figures=tuple(figures))
+    sentences = list(map(_curves_sentence, contenders))
+    if folds := analysis["folds"]:
+        sentences.append(
+            f"Cross-validation over train and validation together: each run trained on all but one of {folds} parts "
+            "and was validated on that one, so curves differ by seed and by images."
+        )
+    return Section(tuple(sentences), figures=tuple(figures))
 
 
 def leaderboard(analysis: Analysis) -> Section | NotYet:

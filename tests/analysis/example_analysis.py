@@ -47,6 +47,7 @@ def example_analysis(
             "trials": trials,
         },
         "contenders": contenders,
+        "folds": 0,
         "chosen": {
             "contender": TUNED,
             "why": "its mean validation accuracy over 3 seeds is higher than the baseline's",

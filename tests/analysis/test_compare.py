@@ -108,7 +108,8 @@ def test_no_evidence_comes_with_what_could_have_been_found() -> None:
     )
     assert comparison.sentence == (
         "no evidence that tuned and baseline differ: +0.4 points [-1.2, +2.0], p = 1.00 after Holm over 3 "
-        "comparisons; with 3 seeds each and 1,000 test images a difference of 2.4 points would have been found in 80 % of cases"
+        "comparisons; with 3 seeds each and 1,000 test images a difference of 2.4 points would have been found in "
+        "80 % of cases"
     )
     alone = replace(comparison, n_comparisons=1, split="validation")
     assert "p = 1.00; with 3 seeds each and 1,000 validation images" in alone.sentence
