@@ -3,15 +3,12 @@
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analysis.drawing import draw, templates
 from analysis.page import Analysis
+from analysis.rendering import render_page, write_page
 from analysis.sections import build_sections
-from foundation import written_beside
-
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(analysis: Analysis, path: Path) -> None:
@@ -20,20 +17,17 @@ def write_report(analysis: Analysis, path: Path) -> None:
     It draws only from `analysis`; what is missing there is a section that says so. Everything from outside is
     escaped, and plotly.js is inside the file, which is therefore about 5 MB.
     """
-    page = render(analysis)
-    with written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_page(render(analysis), path)
 
 
 def render(analysis: Analysis) -> str:
     """Return the report as one HTML text."""
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     sections = build_sections(analysis)
     figures = [draw(figure) for content in sections.values() for figure in getattr(content, "figures", ())]
-    return template.render(
+    return render_page(
+        "report.html",
         name=analysis["experiment"]["name"],
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         sections=sections,
