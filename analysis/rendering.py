@@ -1,10 +1,11 @@
 """Templates -> pages: one HTML file each that works offline, in one style, with everything from outside escaped."""
 
+import re
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from foundation import printable, written_beside
 
@@ -26,7 +27,7 @@ def write_page(page: str, path: Path) -> None:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -34,6 +35,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = _coded
+    return environment
+
+
+def _coded(sentence: str) -> Markup:
+    """Return a sentence with what stands in `backquotes` set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(printable(sentence)))))
 
 
 def _visible(value: object) -> object:
