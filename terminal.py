@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from cluster.lock import Lock
     from trainables.overview import Overview
 
-LINES_SHOWN = 10  # of what can be as long as the data
 CLASSES_SHOWN = 40
-LISTS_ALL = "`convscout data DATA --html FILE` or `--json` lists all"
+LEAKS_SHOWN = 10
+REFUSED_SHOWN = 10
 SHORT = 24  # characters of a text that is never broken
 output = Console()
 errors = Console(stderr=True)
@@ -100,6 +100,7 @@ def show_overview(found: "Overview", page: Path | None = None) -> None:
     """
     from analysis import data_words
 
+    where = "`convscout data DATA --html FILE` or `--json` lists all"
     classes = data_words.largest_first(found) if len(found.rows) > CLASSES_SHOWN else found.rows
     rows: list[tuple[Any, ...]] = [(row.name, row.train, row.val, row.test, row.total) for row in classes]
     total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
@@ -107,13 +108,13 @@ def show_overview(found: "Overview", page: Path | None = None) -> None:
         rows[CLASSES_SHOWN // 2 : -CLASSES_SHOWN // 2] = [(f"... {left:,} more ...", *(None,) * 4)]
     show_table(("class", "train", "val", "test", "all"), [*rows, total])
     if left > 0:
-        say(f"Shown are the classes with the most and the fewest training images; {LISTS_ALL}.")
+        say(f"Shown are the classes with the most and the fewest training images; {where}.")
     for sentence in data_words.summary(found):
         say(sentence)
-    for leak in found.leaks[:LINES_SHOWN]:
+    for leak in found.leaks[:LEAKS_SHOWN]:
         say(f"  {leak['split']}: {leak['path']} is also in {leak['other_split']}: {leak['other_path']}")
-    if len(found.leaks) > LINES_SHOWN:
-        say(f"  ... and {len(found.leaks) - LINES_SHOWN:,} more; {LISTS_ALL}")
+    if len(found.leaks) > LEAKS_SHOWN:
+        say(f"  ... and {len(found.leaks) - LEAKS_SHOWN:,} more; {where}")
     if found.refused:
         show_refused(found.refused, output)
     else:
@@ -155,10 +156,10 @@ def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None
     if not refused:
         return
     say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} refused:", console)
-    for row in refused[:LINES_SHOWN]:
+    for row in refused[:REFUSED_SHOWN]:
         say(f"  {row['path']}: {row['reason']}".replace("\n", "\ufffd"), console)
-    if len(refused) > LINES_SHOWN:
-        say(f"  ... and {len(refused) - LINES_SHOWN:,} more; {LISTS_ALL}", console)
+    if len(refused) > REFUSED_SHOWN:
+        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all", console)
 
 
 def check_parent(option: str, path: Path) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import data_words
-from analysis.rendering import render_page, write_page
+from analysis.html import render_page
 from analysis.wording import percent
-from foundation import count
+from foundation import count, written_beside
 from trainables.cache import ImageCache
 from trainables.overview import ClassRow, Overview, copies, examples, original_sides, overview
 
@@ -68,7 +68,9 @@ def write_data_page(data: str, cache: ImageCache, path: Path) -> None:
 
     Only training and validation images are in it. Raises `RequestError` where `data` cannot be read any more.
     """
-    write_page(render(data, cache), path)
+    page = render(data, cache)
+    with written_beside(path) as beside:
+        beside.write_text(page, encoding="utf-8")
 
 
 def render(data: str, cache: ImageCache) -> str:

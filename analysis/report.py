@@ -6,9 +6,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from analysis.drawing import draw, templates
+from analysis.html import render_page
 from analysis.page import Analysis
-from analysis.rendering import render_page, write_page
 from analysis.sections import build_sections
+from foundation import written_beside
 
 
 def write_report(analysis: Analysis, path: Path) -> None:
@@ -17,7 +18,9 @@ def write_report(analysis: Analysis, path: Path) -> None:
     It draws only from `analysis`; what is missing there is a section that says so. Everything from outside is
     escaped, and plotly.js is inside the file, which is therefore about 5 MB.
     """
-    write_page(render(analysis), path)
+    page = render(analysis)
+    with written_beside(path) as beside:
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render(analysis: Analysis) -> str:
