@@ -73,7 +73,7 @@ class Experiment:
         return {
             "by_status": dict(Counter(row["status"] for row in rows)),
             "seconds": round(sum(record.seconds() for record in records), 1),
-            "rejected": len(self.history.rejected),
+            "rejected": dict(Counter(row["cause"] for row in self.history.rejected)),
             "trials": rows,
         }
 

@@ -79,8 +79,11 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     trials = count(sum(search["by_status"].values()), "trial")
     how = f"{experiment['method']}, at most {count(experiment['epochs'], 'epoch')} each, seed {experiment['seed']}"
     ended = [f"{n} {status.replace('_', ' ')}" for status, n in search["by_status"].items()]
-    rejected = search.get("rejected") or 0
-    redrawn = f"; {count(rejected, 'impossible configuration')} drawn again" if rejected else ""
+    rejected = search["rejected"]
+    again = [count(rejected["impossible"], "impossible configuration")] if "impossible" in rejected else []
+    if "too_long" in rejected:
+        again.append(f"{count(rejected['too_long'], 'configuration')} too slow for the time budget")
+    redrawn = f"; {joined(again)} drawn again" if again else ""
     n_refused = experiment.get("n_refused") or 0
     refused = f"; {count(n_refused, 'file')} refused" if n_refused else ""
     split = joined([f"{n:,} {name}" for name, n in images.items()])

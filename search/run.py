@@ -19,6 +19,7 @@ from cluster.table import write_trials_csv
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.calibration import calibrate
+from search.cost import Costs
 from search.disk import disk_bound, largest_state
 from search.halving import Halving, out_of_patience
 from search.methods import METHODS
@@ -38,6 +39,7 @@ from search.spec import SearchSpec, checked_spec
 from spaces import Space
 
 MAX_DRAWS = 50  # configurations refused in a row before the space itself is refused
+COSTED_DRAWS = 25  # of these, how many must fit into the time budget: where none does, the search still tries one
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class Planner:
         self.request = request
         self.method = METHODS[request.spec.method]()
         self.halving = Halving(request.spec.metric, request.spec.epochs)
+        self.costs = Costs(request)
 
     def next_work(self, history: History) -> Proposal | None:
         """Return the next trial, of the architecture with the fewest so far; None when all wanted ones are there."""
@@ -211,7 +214,7 @@ class Planner:
         of = {name: [record for record in searched if record.architecture == name] for name in self.request.spaces}
         for name in sorted(of, key=lambda name: len(of[name])):  # stable: ties go in the order asked
             refused = sum(row["architecture"] == name for row in history.rejected)
-            if proposal := self._propose(self.request.spaces[name], of[name], refused, history.next_trial()):
+            if proposal := self._propose(self.request.spaces[name], of[name], refused, history):
                 return proposal
         return None
 
@@ -222,7 +225,7 @@ class Planner:
             decision = out_of_patience(record, row, self.spec.patience) or decision
         return decision
 
-    def _propose(self, space: Space, records: list[TrialRecord], refused: int, trial: int) -> Proposal | None:
+    def _propose(self, space: Space, records: list[TrialRecord], refused: int, history: History) -> Proposal | None:
         rejected: list[dict[str, Any]] = []
         for draw in range(MAX_DRAWS):
             question = Question(space, len(records), refused, draw, self.spec.seed, self._observations(records))
@@ -230,20 +233,24 @@ class Planner:
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:
                 return None
-            why = self._refused(space, config)
+            cause, why = "impossible", self._refused(space, config)
+            if why is None and not baseline and draw < COSTED_DRAWS:
+                cause, why = "too_long", self.costs.too_long(space.architecture, config, history)
             if why is None:
                 return Proposal(
                     role="search",
                     architecture=space.architecture,
                     config=config,
-                    seed=seed_from(self.spec.seed, "trial", trial),
+                    seed=seed_from(self.spec.seed, "trial", history.next_trial()),
                     work={"epochs": self.spec.epochs, "schedule_epochs": self.spec.epochs},
                     method="baseline" if baseline else self.spec.method,
                     rejected=tuple(rejected),
                 )
             if baseline and space.architecture in self.request.sources:  # of one's own: the mistake is in the file
                 raise RequestError(f"{space.architecture}: its baseline cannot be built for this data: {why}")
-            rejected.append({"architecture": space.architecture, "draw": draw, "config": config, "why": why})
+            rejected.append(
+                {"architecture": space.architecture, "draw": draw, "config": config, "cause": cause, "why": why}
+            )
         raise RequestError(
             f"{space.architecture}: {MAX_DRAWS} configurations in a row cannot be built for this data, the last one "
             f"because: {rejected[-1]['why']}. Narrow its space with --space"

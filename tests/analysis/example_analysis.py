@@ -34,7 +34,12 @@ def example_analysis(
             "interruptions": 1,
             "changed": ["torch was 2.9.0 and is 2.9.1"],
         },
-        "search": {"by_status": by_status, "seconds": 4380.0, "rejected": 3, "trials": trials},
+        "search": {
+            "by_status": by_status,
+            "seconds": 4380.0,
+            "rejected": {"impossible": 3, "too_long": 1},
+            "trials": trials,
+        },
         "contenders": contenders,
         "chosen": {
             "contender": "tuned",

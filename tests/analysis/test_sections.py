@@ -91,8 +91,8 @@ def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any
         "higher, and the two 95 % intervals do not overlap."
     )
     assert (
-        "How the trials ended: 12 completed, 25 stopped and 3 diverged; 3 impossible configurations drawn again."
-        in (sentences)
+        "How the trials ended: 12 completed, 25 stopped and 3 diverged; 3 impossible configurations "
+        "and 1 configuration too slow for the time budget drawn again." in (sentences)
     )
     assert any(sentence.startswith("Epochs, baseline: ") and f"of {EPOCHS};" in sentence for sentence in sentences)
     assert sentences[-1].startswith("The model that ships: trial 46 (tuned, seed 101): its mean validation accuracy")

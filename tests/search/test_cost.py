@@ -1,0 +1,94 @@
+"""A time budget is not spent on configurations that could not be trained within it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import spaces
+from cluster.history import History
+from search.cost import Costs
+from search.preflight import forward_flops
+from search.request import Request
+from search.run import COSTED_DRAWS, Planner
+from search.spec import checked_spec
+
+
+def request(*, time_budget: str | None) -> Request:
+    asked = {"data": "made", "name": "x", "arch": ["cnn"], "trials": 200, "epochs": 10, "method": "random"}
+    spec = checked_spec(asked | ({"time_budget": time_budget} if time_budget else {}))
+    cache: Any = SimpleNamespace(image_shape=(3, 32, 32), classes=("a", "b"), counts={"train": {"a": 600, "b": 400}})
+    return Request(spec, cache, {"cnn": spaces.load("cnn")}, {})
+
+
+def epoch(history: History, trial: int, images_per_second: float, **more: Any) -> None:
+    number = len(history.trials[trial].epochs) + 1
+    row = {"trial": trial, "attempt": 1, "epoch": number, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 1.0}
+    row |= {"images_per_second": images_per_second, **more}
+    history.apply({"seq": history.last_seq + 1, "time": 0.0, "incarnation": 1, "event": "epoch", **row})
+
+
+def propose(planner: Planner, history: History) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    proposal = planner.next_work(history)
+    assert proposal is not None
+    row = {"trial": history.next_trial(), "role": "search", "architecture": "cnn", "config": proposal.config}
+    row |= {"seed": proposal.seed, "work": proposal.work, "method": proposal.method}
+    history.apply({"seq": history.last_seq + 1, "time": 0.0, "incarnation": 1, "event": "proposed", **row})
+    start = {"trial": row["trial"], "attempt": 1, "n_params": 1}
+    history.apply({"seq": history.last_seq + 1, "time": 0.0, "incarnation": 1, "event": "started", **start})
+    return proposal.config, list(proposal.rejected)
+
+
+def flops(config: dict[str, Any]) -> int:
+    return forward_flops("cnn", config, (3, 32, 32), 2, None)
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    source = (
+        "from torch import nn\n\ndef build(image_shape, classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, classes))\n"
+    )
+    assert forward_flops("mine", spaces.TRAINING_BASELINE, (3, 32, 32), 2, source) == 2 * (900 * 4 * 27 + 3600 * 2)
+
+
+def test_what_could_not_end_within_the_budget_is_drawn_again_and_said() -> None:
+    planner, history = Planner(request(time_budget="100s")), History()
+    baseline, rejected = propose(planner, history)
+    assert not rejected  # nothing is known before an epoch has ended
+    epoch(history, 0, images_per_second=200.0)  # 5 s an epoch: the baseline fits twice into the budget
+    most = 2 * flops(baseline)
+    proposed = [propose(planner, history) for _ in range(30)]
+    assert all(flops(config) <= most for config, _ in proposed)
+    refused = [row for _, rows in proposed for row in rows]
+    assert refused
+    assert all(flops(row["config"]) > most and row["cause"] == "too_long" for row in refused)
+    assert refused[0]["why"].startswith("its 10 epochs would take ")
+    assert refused[0]["why"].endswith("s at least, at the best speed seen so far, and the time budget is 100 s")
+
+
+def test_without_a_budget_or_with_a_long_one_the_proposals_are_the_same() -> None:
+    found = []
+    for time_budget in (None, "100h"):
+        planner, history = Planner(request(time_budget=time_budget)), History()
+        first = propose(planner, history)
+        epoch(history, 0, images_per_second=200.0)
+        found.append([first, *(propose(planner, history) for _ in range(10))])
+    assert found[0] == found[1]
+
+
+def test_a_budget_for_which_everything_is_too_long_still_tries() -> None:
+    planner, history = Planner(request(time_budget="1s")), History()
+    propose(planner, history)
+    epoch(history, 0, images_per_second=1.0)
+    config, rejected = propose(planner, history)
+    assert len(rejected) == COSTED_DRAWS
+    assert flops(config) > 0
+
+
+@pytest.mark.parametrize(("reads_features", "refuses"), [(False, True), (True, False)])
+def test_epochs_that_read_features_say_nothing_of_the_speed(reads_features: bool, refuses: bool) -> None:
+    planner, history = Planner(request(time_budget="100s")), History()
+    baseline, _ = propose(planner, history)
+    epoch(history, 0, images_per_second=50.0, reads_features=reads_features)
+    why = Costs(planner.request).too_long("cnn", baseline, history)
+    assert (why is not None) == refuses
