@@ -35,27 +35,29 @@ def data(
     val_fraction: options.ValFraction = None,
     test_fraction: options.TestFraction = None,
     duplicates: options.Duplicates = None,
-    sheet: options.Sheet = None,
+    html: options.DataPage = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what is in DATA: classes, counts, sizes, refused files, duplicates."""
-    given = {key: value for key, value in locals().items() if value is not None and key not in ("sheet", "as_json")}
+    """Show what is in DATA: classes, counts, sizes, split, balance, copies, refused files."""
+    given = {key: value for key, value in locals().items() if value is not None and key not in ("html", "as_json")}
     from dataclasses import asdict
 
     from trainables.cache import prepare
-    from trainables.overview import contact_sheet, overview
+    from trainables.overview import overview
 
-    if sheet:
-        terminal.check_parent("--sheet", sheet)
+    if html:
+        terminal.check_parent("--html", html)
     with terminal.decoding() as on_progress:
         cache = prepare(**given, on_progress=on_progress)
     found = overview(cache)
-    if sheet:
-        contact_sheet(cache, sheet)
+    if html:
+        from analysis.data_page import write_data_page
+
+        write_data_page(data, cache, html)
     if as_json:
         print(json.dumps(asdict(found), indent=1))
         return
-    terminal.show_overview(found, sheet)
+    terminal.show_overview(found, html)
 
 
 @app.command()

@@ -24,7 +24,7 @@ TestFraction = Annotated[float | None, Option(help="Held out for the test, unles
 Duplicates = Annotated[
     str | None, Option(help="Images of val and test that train has too: leave_out (default), or keep")
 ]
-Sheet = Annotated[Path | None, Option(help="Write a contact sheet of every class as a PNG")]
+DataPage = Annotated[Path | None, Option("--html", help="Write a page with images of every class, that works offline")]
 
 Arch = Annotated[list[str] | None, Option(help="Architecture, or a .py file of your own (repeatable)")]
 Method = Annotated[str | None, Option(help="random, grid, asha, tpe or tpe_asha (default)")]

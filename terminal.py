@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cluster.lock import Lock
     from trainables.overview import Overview
 
+CLASSES_SHOWN = 40
+LEAKS_SHOWN = 10
 REFUSED_SHOWN = 10
 SHORT = 24  # characters of a text that is never broken
 output = Console()
@@ -90,28 +92,35 @@ def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
     return [trial_row(record, metric) | {"config": record.config} for record in records]
 
 
-def show_overview(found: "Overview", sheet: Path | None = None) -> None:
-    """Print what is in a data set: counts per class and split, sizes, duplicates, refused files."""
-    rows = [(row.name, row.train, row.val, row.test, row.total) for row in found.rows]
+def show_overview(found: "Overview", page: Path | None = None) -> None:
+    """Print what is in a data set: counts per class and split, sizes, split, balance, copies, refused files.
+
+    Of more than `CLASSES_SHOWN` classes only those with the most and the fewest training images; `page` is where the
+    HTML page was written.
+    """
+    from analysis import data_words
+
+    where = "`convscout data DATA --html FILE` or `--json` lists all"
+    classes = data_words.largest_first(found) if len(found.rows) > CLASSES_SHOWN else found.rows
+    rows: list[tuple[Any, ...]] = [(row.name, row.train, row.val, row.test, row.total) for row in classes]
     total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
+    if (left := len(rows) - CLASSES_SHOWN) > 0:
+        rows[CLASSES_SHOWN // 2 : -CLASSES_SHOWN // 2] = [(f"... {left:,} more ...", *(None,) * 4)]
     show_table(("class", "train", "val", "test", "all"), [*rows, total])
-    channels, height, width = found.image_shape
-    size = " x ".join(_range(side["min"], side["max"]) for side in (found.width, found.height))
-    say(f"Files are {size} pixels; used as {width} x {height}, {'grey' if channels == 1 else 'RGB'} ({found.resize}).")
-    if found.imbalance > 1.005:
-        say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
-    if any(found.duplicates_within.values()) or found.n_leaks:
-        within = ", ".join(f"{number} within {name}" for name, number in found.duplicates_within.items() if number)
-        left_out = f" ({found.left_out} left out; `--duplicates keep` keeps them)" if found.left_out else ""
-        across = f"{found.n_leaks} across splits{left_out}" if found.n_leaks else ""
-        say(f"Copies of other images, exact or near: {', '.join(filter(None, (within, across)))}.")
-        for pair in found.leaks[:REFUSED_SHOWN]:
-            say(f"  {pair['split']}: {pair['path']} is also in {pair['other_split']}: {pair['other_path']}")
-        if len(found.leaks) > REFUSED_SHOWN:
-            say(f"  ... and {len(found.leaks) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all")
-    show_refused(found.refused, output)
-    if sheet:
-        say(f"Contact sheet: {sheet}")
+    if left > 0:
+        say(f"Shown are the classes with the most and the fewest training images; {where}.")
+    for sentence in data_words.summary(found):
+        say(sentence)
+    for leak in found.leaks[:LEAKS_SHOWN]:
+        say(f"  {leak['split']}: {leak['path']} is also in {leak['other_split']}: {leak['other_path']}")
+    if len(found.leaks) > LEAKS_SHOWN:
+        say(f"  ... and {len(found.leaks) - LEAKS_SHOWN:,} more; {where}")
+    if found.refused:
+        show_refused(found.refused, output)
+    else:
+        say(data_words.refused(found))
+    if page:
+        say(f"Page: {page}")
 
 
 def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> bool:
@@ -252,10 +261,6 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _text(value: Any) -> str:
