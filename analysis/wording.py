@@ -79,3 +79,11 @@ def figure_rows(test: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def joined(parts: list[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def resizing(description: Mapping[str, Any]) -> str:
+    """Return how a decoded image becomes what the model of a `model.json` sees."""
+    _, height, width = description["image_shape"]
+    what = "the centre square" if description["resize"] == "crop" else "the whole image, whatever its shape,"
+    how = "a side that shrinks is averaged, one that grows is interpolated linearly"
+    return f"{what} is scaled to {width} x {height} pixels; {how}"
