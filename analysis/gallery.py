@@ -1,9 +1,11 @@
 """The page of `convscout predict --html`: every image with its likeliest classes, in one file that works offline."""
 
 import base64
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,19 +53,26 @@ def gallery(predictions: Sequence[Prediction], description: Mapping[str, Any]) -
     classified = [each for each in predictions if each.error is None]
     unread = [each for each in predictions if each.error is not None]
     shown = classified[:MOST_SHOWN]
+    folder = _common_folder(each.path for each in predictions)
     with ThreadPoolExecutor() as readers:
         thumbnails = list(readers.map(_thumbnail, (Path(each.path) for each in shown)))
     return render_page(
         "gallery.html",
         n_classified=count(len(classified), "image"),
         model=f"{description['architecture']}, {count(len(description['classes']), 'class')}",
-        counts=Counter(each.label for each in classified).most_common(),
+        folder=printable(utf8(folder)),
+        counts=[
+            (label, count(number, "image"))
+            for label, number in Counter(each.label for each in classified).most_common()
+        ],
         cards=[
-            (_shown(each.path), thumbnail, _likeliest(each)) for each, thumbnail in zip(shown, thumbnails, strict=True)
+            (_shown(each.path, folder), thumbnail, _likeliest(each))
+            for each, thumbnail in zip(shown, thumbnails, strict=True)
         ],
         n_left_out=len(classified) - len(shown),
-        unread=[(_shown(each.path), each.error) for each in unread[:MOST_SHOWN]],
+        unread=[(_shown(each.path, folder), each.error) for each in unread[:MOST_SHOWN]],
         n_unread=len(unread),
+        n_unread_files=count(len(unread), "file"),
     )
 
 
@@ -83,5 +92,12 @@ def _thumbnail(path: Path) -> Thumbnail | None:
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}", *sides)
 
 
-def _shown(path: str) -> str:
-    return printable(utf8(path))
+def _common_folder(paths: Iterable[str]) -> str:
+    """Return the folder that all files lie in, which is said once; "" where there is none or it says nothing."""
+    with suppress(ValueError):  # nothing at all, or paths that are absolute and others that are not
+        return os.path.commonpath([os.path.dirname(path) for path in paths])
+    return ""
+
+
+def _shown(path: str, folder: str) -> str:
+    return printable(utf8(os.path.relpath(path, folder) if folder else path))
