@@ -126,7 +126,7 @@ def _choose_and_test(
     cache = experiment.cache()
     for name, figures in test_figures(models, cache.folder, cache.classes).items():
         rows[name] |= figures
-    _ship(experiment, analysis, shipped, models[best.name][0], rows[best.name]["test"])
+    _ship(experiment, analysis, shipped, models[best.name][0], rows[best.name])
 
 
 def _figures_before(folder: Path, trials: dict[str, list[int]]) -> dict[str, Json] | None:
@@ -152,10 +152,10 @@ def _load(experiment: Experiment, record: TrialRecord) -> Classifier:
     return restored(record.architecture, record.config, experiment.cache(), weights, source)
 
 
-def _ship(experiment: Experiment, analysis: Json, record: TrialRecord, model: Classifier, test: Json) -> None:
+def _ship(experiment: Experiment, analysis: Json, record: TrialRecord, model: Classifier, tested: Json) -> None:
     cache, asked = experiment.cache(), analysis["experiment"]
     _, knobs = split(record.config)
-    counts = {name: sum(of_class.values()) for name, of_class in cache.counts.items()}
+    by_class = {name: cache.counts["train"][name] + cache.counts["val"][name] for name in cache.classes}
     card = {
         "architecture": record.architecture,
         "image_shape": list(cache.image_shape),
@@ -164,11 +164,12 @@ def _ship(experiment: Experiment, analysis: Json, record: TrialRecord, model: Cl
         "mean": list(cache.mean),
         "deviation": list(cache.deviation),
         "resize": cache.resize,
-        "metrics": test,
+        "metrics": tested["test"] | {"by_class": tested["shipped_test"]["per_class"]},
         "trained_on": {
             "data": asked["data"],
             "fingerprint": asked["fingerprint"],
-            "images": counts["train"] + counts["val"],
+            "images": sum(by_class.values()),
+            "images_by_class": by_class,
             "epochs": record.work["epochs"],
             "seed": record.seed,
             "experiment": asked["name"],
