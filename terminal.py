@@ -145,7 +145,7 @@ def show_exported(found: "Exported", as_json: bool) -> None:
         f"{len(json.loads(found.about['classes']))} classes came first."
     )
     rows = [("original", found.original_images_per_second), (found.format, found.exported_images_per_second)]
-    show_table(("on this CPU", "images a second"), [(name, round(speed)) for name, speed in rows])
+    show_table(("on one core", "images a second"), [(name, round(speed)) for name, speed in rows])
 
 
 def show_reproduction(found: "Reproduction") -> None:

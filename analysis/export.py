@@ -27,7 +27,7 @@ IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 PROOF_IMAGES = 64
 # Of the largest logit, or of 1 where that is smaller. The order of additions is another in the file: trained models
 # differed by 1e-6 of it. The worst were random weights in a deep net, whose float32 is itself 6e-5 from its float64
-# (resnet50, efficientnet_b0): 7e-5. A wrong normalisation or resizing is off by more than a hundredth.
+# (resnet50): 7e-5 (efficientnet_b0).
 ALLOWED_DIFFERENCE = 1e-3
 TIMED_IMAGES = 16
 TIMED_ROUNDS, TIMED_SECONDS = 5, 2.0
@@ -72,7 +72,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and proven. Speeds are images a second on the CPU, in batches of `TIMED_IMAGES`."""
+    """A file that was written and proven. Speeds are on one CPU core, in batches of 16 images."""
 
     file: str
     format: str
@@ -184,7 +184,9 @@ def _to_onnx(program: torch.export.ExportedProgram, about: Mapping[str, str]) ->
 def _open_onnx(file: Path) -> Runner:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda images: np.asarray(session.run([LOGITS], {IMAGES: images})[0])
 
 
@@ -241,15 +243,21 @@ def _prove(original: Runner, exported: Runner, images: Pixels) -> Proof:
 
 
 def _images_per_second(original: Runner, exported: Runner, images: Pixels) -> tuple[float, float]:
-    """Return the speeds of both in the fastest of their rounds, which other programs disturbed least; they take turns.
+    """Return the speeds of both on one core, in the fastest of their rounds, which other programs disturbed least.
 
-    The proof has warmed them up.
+    They take turns, and the proof has warmed them up. On several threads, which wait for one another, a busy machine
+    made PyTorch look 25 times slower.
     """
     seconds: tuple[list[float], list[float]] = ([], [])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     began = time.perf_counter()
-    while len(seconds[0]) < TIMED_ROUNDS or time.perf_counter() - began < TIMED_SECONDS:
-        for run, taken in zip((original, exported), seconds, strict=True):
-            start = time.perf_counter()
-            run(images)
-            taken.append(time.perf_counter() - start)
+    try:
+        while len(seconds[0]) < TIMED_ROUNDS or time.perf_counter() - began < TIMED_SECONDS:
+            for run, taken in zip((original, exported), seconds, strict=True):
+                start = time.perf_counter()
+                run(images)
+                taken.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
     return len(images) / min(seconds[0]), len(images) / min(seconds[1])

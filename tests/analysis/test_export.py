@@ -31,7 +31,7 @@ NARROW = {
     "vgg11": {"base_width": 8, "dense_units": 16},
 }
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(autouse=True)
