@@ -71,8 +71,8 @@ check: $(SETUP)
 	$(BIN)/mypy
 
 lock: $(SETUP)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --upgrade --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import delivery
 import options
 import terminal
 from terminal import errors, say
@@ -269,27 +270,8 @@ def report(run: options.Run, storage: options.Storage = "runs") -> None:
     say(str(folder / REPORT))
 
 
-@app.command()
-def predict(
-    model: options.Model,
-    images: options.Images,
-    csv: options.CsvFile = None,
-    trust_code: options.TrustCode = False,
-    storage: options.Storage = "runs",
-    as_json: options.AsJson = False,
-) -> None:
-    """Classify images: class and probability of each."""
-    from analysis.deploy import load_model, write_predictions_csv
-    from analysis.experiment import model_folder
-
-    if csv:
-        terminal.check_parent("--csv", csv)
-    trusted = trust_code or not os.path.exists(os.path.expanduser(model))  # one's own experiment, by its name
-    predictions = load_model(model_folder(model, storage), trust_code=trusted).predict(images)
-    if csv:
-        write_predictions_csv(predictions, csv)
-    if not terminal.show_predictions(predictions, as_json):
-        raise typer.Exit(1)
+app.command()(delivery.predict)
+app.command()(delivery.export)
 
 
 @app.command()

@@ -58,5 +58,8 @@ Ablate = Annotated[
 ]
 ReopenTest = Annotated[bool, Option(help="Open the test images again for other models")]
 CsvFile = Annotated[Path | None, Option(help="Write the table with every class's probability to a file")]
+HtmlFile = Annotated[Path | None, Option(help="Write a page that shows the images with their classes")]
+Format = Annotated[str, Option("--format", help="onnx, or torch for a .pt2 of torch.export")]
+OutputFile = Annotated[Path | None, Option(help="The file to write (default: model.onnx or model.pt2 in its folder)")]
 TrustCode = Annotated[bool, Option("--trust-code", help="Run the architecture.py that a model folder brings along")]
 Port = Annotated[int, Option(help="Port on this machine")]

@@ -20,6 +20,7 @@ from foundation import HaltError, RequestError, printable
 
 if TYPE_CHECKING:
     from analysis.deploy import Prediction
+    from analysis.export import Exported
     from analysis.reproduce import Reproduction
     from cluster.lock import Lock
     from trainables.overview import Overview
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 CLASSES_SHOWN = 40
 LEAKS_SHOWN = 10
 REFUSED_SHOWN = 10
+PREDICTIONS_SHOWN = 40
 SHORT = 24  # characters of a text that is never broken
 output = Console()
 errors = Console(stderr=True)
@@ -123,20 +125,36 @@ def show_overview(found: "Overview", page: Path | None = None) -> None:
         say(f"Page: {page}")
 
 
-def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> bool:
-    """Print the likeliest class of each image, or why it could not be read; return whether any could be."""
-    unread = sum(each.error is not None for each in predictions)
-    if unread:
-        say(f"{unread} of {len(predictions)} files could not be read.", errors)
+def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> None:
+    """Print the likeliest class of each image, of a long list the first; on standard error, why files were not read."""
+    unread = [{"path": each.path, "reason": each.error} for each in predictions if each.error is not None]
+    show_refused(unread, errors, "not read", "--csv FILE or --json lists")
     if as_json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
-        return unread < len(predictions)
-    rows = [
-        (each.path, each.label or f"not read: {each.error}", f"{each.probability:.3f}" if each.label else "")
-        for each in predictions
-    ]
-    show_table(("image", "class", "probability"), rows)
-    return unread < len(predictions)
+        return
+    rows = [(each.path, each.label, f"{each.probability:.3f}") for each in predictions if each.label is not None]
+    if rows:
+        show_table(("image", "class", "probability"), rows[:PREDICTIONS_SHOWN])
+    if len(rows) > PREDICTIONS_SHOWN:
+        say(f"... and {len(rows) - PREDICTIONS_SHOWN:,} more; --csv FILE, --html FILE or --json lists all")
+
+
+def show_exported(found: "Exported", as_json: bool) -> None:
+    """Print what was exported, how it was proven, and how fast it is."""
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+        return
+    proof = found.proof
+    say(f"{found.file} ({found.n_bytes / 1e6:,.2f} MB)")
+    for name in ("input", "preprocessing", "output"):
+        say(f"{name.capitalize()}: {found.about[name]}")
+    say(
+        f"Proven on {proof.n_images} images: the logits differ by at most {proof.largest_difference:.2g} (allowed are "
+        f"{proof.allowed_difference:.2g}), and the likeliest class is the same on all; {proof.classes_seen} of "
+        f"{len(json.loads(found.about['classes']))} classes came first."
+    )
+    rows = [("original", found.original_images_per_second), (found.format, found.exported_images_per_second)]
+    show_table(("on one core", "images a second"), [(name, round(speed)) for name, speed in rows])
 
 
 def show_reproduction(found: "Reproduction") -> None:
@@ -151,15 +169,20 @@ def show_reproduction(found: "Reproduction") -> None:
         show_table(("epoch", f"{metric} before", f"{metric} now"), rows)
 
 
-def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None:
+def show_refused(
+    refused: Sequence[Mapping[str, Any]],
+    console: Console,
+    what: str = "refused",
+    where: str = "`convscout data DATA --json` lists",
+) -> None:
     """Say how many files are not used, and why the first of them are not."""
     if not refused:
         return
-    say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} refused:", console)
+    say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} {what}:", console)
     for row in refused[:REFUSED_SHOWN]:
         say(f"  {row['path']}: {row['reason']}".replace("\n", "\ufffd"), console)
     if len(refused) > REFUSED_SHOWN:
-        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all", console)
+        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; {where} all", console)
 
 
 def check_parent(option: str, path: Path) -> None:

@@ -143,7 +143,7 @@ def _choose_and_test(
     analysis["alike"] = _alike(contestants)
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
-    ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
+    ship(experiment, shipped, final_model(experiment, shipped), rows[best.name])
     return best
 
 

@@ -41,7 +41,19 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
     house = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=house, timeout=60)
     assert done.returncode == 0, done.stderr
-    for command in ("data", "spaces", "search", "resume", "runs", "show", "stop", "analyze", "report", "predict"):
+    for command in (
+        "data",
+        "spaces",
+        "search",
+        "resume",
+        "runs",
+        "show",
+        "stop",
+        "analyze",
+        "report",
+        "predict",
+        "export",
+    ):
         assert f" {command} " in done.stdout
 
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from trainables.cache import ImageCache
 from trainables.decode import BadImage, probe_size
-from trainables.duplicates import signature, twins
+from trainables.duplicates import signatures, twins
 from trainables.images import open_source
+
+_AT_ONCE = 256  # images whose low frequencies are taken together
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,14 @@ def copies(cache: ImageCache) -> tuple[tuple[int, ...], ...]:
     """
     images, labels = cache.arrays()
 
-    def picture(row: int) -> NDArray[np.uint8]:
-        pixels = images[row]
-        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    def pictures(rows: slice) -> NDArray[np.uint8]:
+        pixels = images[rows]
+        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
 
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(images), _AT_ONCE)]
     digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-    first = twins([signature(image) for image in images], digests, labels, picture)
+    low = np.concatenate([signatures(pictures(part)) for part in parts])
+    first = twins(low, digests, labels, lambda row: pictures(slice(row, row + 1))[0])
     groups: dict[int, list[int]] = defaultdict(list)
     for row, leader in enumerate(first.tolist()):
         groups[leader].append(row)
