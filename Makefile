@@ -10,11 +10,12 @@ REPEATS := 5
 RACE := benchmarks/race/.venv
 KEEP :=
 
-.PHONY: help setup demo test test-faults soak bench bench-race check lock clean
+.PHONY: help setup demo test test-slow test-faults soak bench bench-race check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
 	@echo "make test    set up and run the tests"
+	@echo "make test-slow     what takes minutes: large models exported to every format"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
@@ -37,6 +38,9 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest
+
+test-slow: $(SETUP)
+	$(BIN)/python -m pytest -m slow tests
 
 test-faults: $(SETUP)
 	$(BIN)/python -m pytest -m faults tests

@@ -87,7 +87,13 @@ def exported_logits(file: Path, images: np.ndarray) -> np.ndarray:
         return np.asarray(network(torch.from_numpy(images))[0])
 
 
-@pytest.mark.parametrize("architecture", names())
+# The two large ones take a minute each.
+LARGE = ("resnet50", "efficientnet_b0")
+
+
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in names()]
+)
 def test_every_architecture_exports_equal(tmp_path: Path, architecture: str) -> None:
     channels = 1 if architecture in ("mobilenet_v2", "cnn") else 3
     model = load_model(written(tmp_path / "model", architecture, channels))
