@@ -68,7 +68,7 @@ def test_the_standard_error_is_that_of_repeated_experiments() -> None:
     first, second = (trained(0.8, 5, sigma, hardness, rng) for sigma in (0.01, 0.03))
     true = (first.mean(axis=(1, 2)) - second.mean(axis=(1, 2))).std()
     squares = [standard_error(one, other)[0] ** 2 for one, other in zip(first, second, strict=True)]
-    assert np.sqrt(np.mean(squares)) == pytest.approx(true, rel=0.1)  # it errs on the safe side: 6 % too large here
+    assert np.sqrt(np.mean(squares)) == pytest.approx(true, rel=0.1)
 
 
 def right(shares: list[float], n_images: int = 1000) -> Correct:
