@@ -1,6 +1,5 @@
 """An experiment as it lies on disk: what was asked and what happened. Needs no Ray and unpickles nothing."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.history import History, TrialRecord, ranked
+from analysis.course import search_results
+from cluster.history import History, TrialRecord
 from cluster.ledger import LEDGER, read_history
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
-from cluster.table import trial_row
 from foundation import RequestError
+from spaces.space import Space
 from trainables.cache import ImageCache, open_cache
 from trainables.validated import read_correct, read_losses
 
@@ -100,21 +100,16 @@ class Experiment:
             "trials": self.history.trials_wanted,
             "seed": self.spec["seed"],
             "architectures": list(self.asked["spaces"]),
+            "spaces": self.asked["spaces"],
             "versions": self.asked["versions"],
             "command_line": self.asked["command_line"],
             "created": self.asked["created"],
         }
 
     def search_results(self) -> dict[str, Any]:
-        """Return the part of `analysis.json` that lists the search's trials, best first."""
-        records = self.history.of_role("search")
-        rows = [trial_row(record, self.metric) | {"config": record.config} for record in ranked(records, self.metric)]
-        return {
-            "by_status": dict(Counter(row["status"] for row in rows)),
-            "seconds": round(sum(record.seconds() for record in records), 1),
-            "rejected": dict(Counter(row["cause"] for row in self.history.rejected)),
-            "trials": rows,
-        }
+        """Return the part of `analysis.json` that says how the search went, its trials best first."""
+        spaces = {name: Space.from_rows(rows) for name, rows in self.asked["spaces"].items()}
+        return search_results(self.history, self.metric, spaces)
 
 
 def open_experiment(folder: Path, history: History | None = None) -> Experiment:
