@@ -1,5 +1,6 @@
 """How a search went, from its history to the numbers of the report: trials, rungs, and ranges that were too narrow."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -63,13 +64,13 @@ def edges(space: Space, records: Sequence[TrialRecord], metric: str) -> Json:
     """Return the knobs of an architecture whose best trials lie at the edge of their range (`at_the_edge`).
 
     Trials are compared at one epoch, for a trial that was stopped early must not look worse than one that had time:
-    the last that 20 trials reached, or all of them where there are fewer; failed trials are left out.
+    the last that 20 trials reached, or nine in ten where there are fewer; failed trials are left out.
     """
     trained = [each for each in records if each.architecture == space.architecture and each.epochs and not each.failed]
     if not trained:
         return {"epoch": None, "n_trials": 0, "found": []}
     lengths = sorted((len(record.epochs) for record in trained), reverse=True)
-    epoch = lengths[min(FEWEST_TRIALS, len(lengths)) - 1]
+    epoch = lengths[min(FEWEST_TRIALS, math.ceil(0.9 * len(lengths))) - 1]
     scored = [
         (record.config, float(record.epochs[epoch - 1][metric]))
         for record in trained

@@ -11,6 +11,8 @@ import numpy as np
 
 from analysis.comparison import comparison, one_knob_changed
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
+from analysis.searched import best_so_far, side_by_side, stopped_trials
+from analysis.slices import parallel_coordinates, slices
 from analysis.summary import summary
 from analysis.tested import (
     calibration,
@@ -21,7 +23,7 @@ from analysis.tested import (
     worst_mistakes,
 )
 from analysis.troubles import troubles
-from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent
+from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent, with_air
 from foundation import count
 
 Content = Section | NotYet | Failed
@@ -57,12 +59,13 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
         return NotYet("no trial of the search has ended yet")
     shown = trials[:LEADERBOARD_ROWS]
     knobs = [name for name in MAIN_KNOBS if any(name in trial["config"] for trial in shown)]
-    header = ("rank", "trial", "architecture", "epochs", "status", "val_loss", "val_accuracy")
+    header = ("rank", "trial", "architecture", "rung", "epochs", "status", "val_loss", "val_accuracy")
     rows = tuple(
         (
             str(rank),
             str(trial["trial"]),
             trial["architecture"],
+            str(trial["rung"]),
             f"{trial['epochs_run']} of {trial['epochs']}",
             trial["status"],
             decimal(trial["val_loss"]),
@@ -74,7 +77,10 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
         )
         for rank, trial in enumerate(shown, start=1)
     )
-    sentences = ["Each trial is 1 run, judged on the validation split at its best epoch."]
+    sentences = [
+        "Each trial is 1 run, judged on the validation split at its best epoch. Those that reached the highest rung "
+        "come first, whatever others scored on the way; the rung of one that ran to the end is the last epoch."
+    ]
     if len(trials) > len(shown):
         sentences.append(f"The best {len(shown)} of {len(trials):,} trials; all of them are in trials.csv.")
     return Section(tuple(sentences), tables=(Table("", (*header, *knobs, "parameters", "time", "why it ended"), rows),))
@@ -136,6 +142,11 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Precision and recall": precision_recall,
     "Calibration": calibration,
     "Leaderboard": leaderboard,
+    "History of the best": best_so_far,
+    "Stopped trials": stopped_trials,
+    "Slices": slices,
+    "Parallel coordinates": parallel_coordinates,
+    "Optimizer and activation": side_by_side,
     "Configuration": configuration,
     "One knob changed": one_knob_changed,
     "What went wrong": troubles,
@@ -175,18 +186,15 @@ def _curves_sentence(contender: dict[str, Any]) -> str:
 
 
 def _value_range(contenders: list[dict[str, Any]], measure: str) -> tuple[float, float]:
-    """Return the range that all curves of a measure fit in, with a little air, so that contenders share an axis."""
-    values = [
+    """Return the range that all curves of a measure fit in, so that contenders share an axis."""
+    return with_air(
         value
         for contender in contenders
         for run in contender["curves"]
         for split in ("train", "val")
         for value in run[f"{split}_{measure}"]
         if value is not None
-    ]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    air = 0.05 * ((high - low) or 1.0)
-    return low - air, high + air
+    )
 
 
 def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range: tuple[float, float]) -> Plot:
@@ -210,6 +218,8 @@ def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range:
         mark=chosen,
         mark_text=f"epoch {chosen}",
         y_range=y_range,
+        sentence=f"Mean {measure} over the training and the validation images after each epoch; faint lines are "
+        "single runs, upright is the number of epochs that was chosen.",
     )
 
 
