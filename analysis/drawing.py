@@ -23,6 +23,7 @@ SYMBOLS = {"stopped": "circle-open", "failed": "x-thin", "median": "line-ew"}
 # Colour and width of the bands of parallel coordinates, best first.
 BANDS = (("#e08a00", 3.0), ("#0b84d8", 2.0), ("#5aa0c8", 1.5), ("#8a8a8a", 1.0))
 TITLE = {"font": {"size": 14}, "x": 0, "xref": "container", "y": 1, "pad": {"t": 14}, "yanchor": "top"}
+MARGIN = {"l": 50, "r": 12, "t": 12, "b": 40}
 LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
 
 # So many letters of categories fit below a small plot.
@@ -79,7 +80,12 @@ def _plot(figure: Plot) -> dict[str, Any]:
         "title": TITLE | {"text": html.escape(figure.title)},
         "xaxis": _x_axis(figure),
         "yaxis": {"title": {"text": figure.y_title}} | ({"range": list(figure.y_range)} if figure.y_range else {}),
-        "margin": {"l": 36 if small else 50, "r": 12, "t": (32 if small else 56) if figure.title else 12, "b": 24 if small else 40},
+        "margin": {
+            "l": 36 if small else 50,
+            "r": 12,
+            "t": (32 if small else 56) if figure.title else 12,
+            "b": 24 if small else 40,
+        },
         "showlegend": not small,
         "legend": LEGEND,
         "hovermode": "closest" if figure.square or figure.points else "x unified",
@@ -245,7 +251,7 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
     layout = {
         "xaxis": ticks | bare | {"title": {"text": "predicted class", "standoff": 12}},
         "yaxis": ticks | bare | {"title": {"text": "true class", "standoff": 12}, "autorange": "reversed"},
-        "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
+        "margin": MARGIN,
         "height": n * cell_px + 120,
     }
     least, most = (n * side_px + 140 for side_px in (min(cell_px, 26), cell_px))
