@@ -13,6 +13,7 @@ from analysis.ablate import Ablations
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
 from analysis.experiment import Experiment, open_experiment
+from analysis.learned import learned
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.seeds import best_group, seed_spread
@@ -84,6 +85,7 @@ def _begun(experiment: Experiment, ledger: Ledger, contestants: Sequence[Contest
         "format": FORMAT,
         "experiment": experiment.provenance(),
         "search": experiment.search_results(),
+        "learned": learned(experiment),
         "troubles": recorded_troubles(ledger.history),
         "contenders": [each.to_json() for each in contestants],
         "tests_opened": len(ledger.history.tests_opened),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.comparison import comparison, one_knob_changed
+from analysis.findings import could_still_win, what_mattered
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.summary import summary
 from analysis.tested import (
@@ -136,6 +137,8 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Precision and recall": precision_recall,
     "Calibration": calibration,
     "Leaderboard": leaderboard,
+    "What mattered": what_mattered,
+    "Could still win": could_still_win,
     "Configuration": configuration,
     "One knob changed": one_knob_changed,
     "What went wrong": troubles,
