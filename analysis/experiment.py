@@ -108,12 +108,22 @@ class Experiment:
     def search_results(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that lists the search's trials, best first."""
         records = self.history.of_role("search")
-        rows = [trial_row(record, self.metric) | {"config": record.config} for record in ranked(records, self.metric)]
+        rows = [
+            trial_row(record, self.metric) | {"config": record.config, "rung": record.rung}
+            for record in ranked(records, self.metric)
+        ]
+        decisions = [row for record in records for row in record.decisions]
+        at_rung = Counter((row["epoch"], row["decision"]) for row in decisions if row.get("rung"))
         return {
             "by_status": dict(Counter(row["status"] for row in rows)),
             "seconds": round(sum(record.seconds() for record in records), 1),
             "rejected": dict(Counter(row["cause"] for row in self.history.rejected)),
             "trials": rows,
+            "rungs": [
+                {"epoch": epoch, "went_on": at_rung[epoch, "continue"], "stopped": at_rung[epoch, "stop"]}
+                for epoch in sorted({epoch for epoch, _ in at_rung})
+            ],
+            "stops": dict(Counter(row["cause"] for row in decisions if row["decision"] == "stop")),
         }
 
 

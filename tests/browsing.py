@@ -26,6 +26,7 @@ frame.onload = () => {{
       .map((element) => element.outerHTML.slice(0, 200)),
     missing_images: [...page.images].filter((image) => !image.naturalWidth).length,
     images: page.images.length,
+    figures: [...page.querySelectorAll(".js-plotly-plot")].filter((plot) => plot.querySelector(".main-svg")).length,
     requests: frame.contentWindow.performance.getEntriesByType("resource").map((entry) => entry.name),
     text: page.body.innerText,
   }};
@@ -45,6 +46,7 @@ class Seen:
     overflowing: list[str]
     missing_images: int
     images: int
+    figures: int
     requests: list[str]
     text: str
     console: list[str]

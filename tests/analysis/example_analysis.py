@@ -45,6 +45,8 @@ def example_analysis(
             "seconds": 4380.0,
             "rejected": {"impossible": 3, "too_long": 1},
             "trials": trials,
+            "rungs": [{"epoch": 3, "went_on": 20, "stopped": 17}, {"epoch": 9, "went_on": 12, "stopped": 8}],
+            "stops": {"rung": 25, "patience": 2},
         },
         "learned": _learned(),
         "contenders": contenders,
@@ -104,6 +106,7 @@ def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
                 "status": status,
                 "stop_reason": "val_loss 1.92, the cutoff of 12 trials was 1.61" if status == "stopped" else None,
                 "error": "the training loss is not finite" if status == "diverged" else None,
+                "rung": EPOCHS if status == "completed" else 3,
                 "epochs_run": epochs_run,
                 "epochs": EPOCHS,
                 "best_epoch": max(1, epochs_run - 2),
@@ -111,7 +114,7 @@ def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
                 "val_accuracy": None if status == "diverged" else 0.80 - 0.01 * trial,
                 "seconds": 4.0 * epochs_run,
                 "n_params": 1_234_567,
-                "config": _config(rng, trial % 2),
+                "config": _config(rng, trial // 2 % 2),
             }
         )
     return trials
