@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analysis.board import write_board
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
 from analysis.experiment import Experiment, open_experiment
@@ -69,7 +70,11 @@ def analyze(
         finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
         if tested:
-            _choose_and_test(experiment, ledger, analysis, tested, finals)
+            predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
+            try:
+                write_board(folder, ledger, analysis, predictions)
+            except OSError as error:  # what only TensorBoard shows must not cost the analysis
+                tell(f"TensorBoard shows no images of the test: they could not be written ({error}).")
         _write(folder, analysis, ledger)
     if not tested:
         raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
@@ -106,8 +111,11 @@ def _choose_and_test(
     analysis: Json,
     contestants: list[Contestant],
     finals: dict[str, list[TrialRecord]],
-) -> None:
-    """Choose by validation and write it down; then open the test split, once; then let the chosen model ship."""
+) -> Predictions:
+    """Choose by validation and write it down; then open the test split, once; then let the chosen model ship.
+
+    Return what the models said of the test images.
+    """
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
     analysis["chosen"] = {"contender": best.name, "why": why, "trial": shipped.trial, "seed": shipped.seed}
@@ -124,6 +132,7 @@ def _choose_and_test(
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
     ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
+    return predictions
 
 
 def _tested(
