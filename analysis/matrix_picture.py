@@ -10,8 +10,9 @@ from analysis.drawing import COUNTED_CLASSES, LIGHT_SHADES, SHADED_SHARES
 from analysis.page import HeatMap
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-FONT_SCALE, TEXT_HEIGHT_PX, LINE_PX, GAP_PX = 0.5, 11, 30, 8
-CELL_PX, SIDE_PX, NAME_PX = 38, 240, 150  # the least side of a cell and of a matrix, the most that a name takes
+# So that ten classes fit TensorBoard's cards, which are 350 pixels wide and make larger images smaller by leaving out.
+FONT_SCALE, TEXT_HEIGHT_PX, LINE_PX, GAP_PX = 0.42, 9, 22, 5
+CELL_PX, SIDE_PX, NAME_PX = 27, 240, 120  # the least side of a cell and of a matrix, the most that a name takes
 BARE_SIDE_PX = 800  # of a matrix without words, before its cells are whole pixels
 INK, PAPER = (28, 36, 48), (255, 255, 255)
 
