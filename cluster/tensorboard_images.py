@@ -1,7 +1,8 @@
 """Images that TensorBoard shows of a trial, in the run `NNNN/test` below it, which its curves never touch.
 
 They are written once a trial has ended, all of a run at once. What is there already stays as it is, so that writing
-them again neither doubles them nor disturbs a TensorBoard that shows them.
+them again neither doubles them nor disturbs a TensorBoard that shows them. Others take their place: in an open
+TensorBoard at once, or when it is started again where it reads without its data server (`--load_fast=false`).
 """
 
 import shutil
