@@ -200,11 +200,12 @@ def analyze(
     run: options.Run,
     finalists: options.Finalists = 3,
     seeds: options.Seeds = 3,
+    ablate: options.Ablate = None,
     reopen_test: options.ReopenTest = False,
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
 ) -> None:
-    """Retrain the best configurations and the baselines, choose the epochs, test once, write the report and the model."""
+    """Retrain the best and the baselines, choose the epochs, test once, write the report and the model."""
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
@@ -216,7 +217,14 @@ def analyze(
         from analysis.summary import sentences
 
         found = run_analysis(
-            folder, lock=lock, finalists=finalists, seeds=seeds, reopen_test=reopen_test, quiet=quiet, tell=terminal.tell
+            folder,
+            lock=lock,
+            finalists=finalists,
+            seeds=seeds,
+            ablate=ablate or (),
+            reopen_test=reopen_test,
+            quiet=quiet,
+            tell=terminal.tell,
         )
         for sentence in sentences(found):
             say(sentence)

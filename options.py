@@ -52,6 +52,9 @@ ConfigFile = Annotated[str | None, Option(help="YAML file with these options as 
 
 Finalists = Annotated[int, Option(help="How many of the best configurations go on, baselines among them counted")]
 Seeds = Annotated[int, Option(help="Runs of each contender, each with a fresh seed")]
+Ablate = Annotated[
+    list[str] | None, Option(help="A knob of the winner to retrain with its other values, one at a time; repeatable")
+]
 ReopenTest = Annotated[bool, Option(help="Open the test images again for other models")]
 CsvFile = Annotated[Path | None, Option(help="Write the table with every class's probability to a file")]
 TrustCode = Annotated[bool, Option("--trust-code", help="Run the architecture.py that a model folder brings along")]

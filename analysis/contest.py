@@ -58,9 +58,9 @@ class Contestant:
         return self.choice.epochs
 
     def at_chosen_epoch(self, metric: str) -> dict[str, Any]:
-        """Return a validation metric at the chosen epoch, over seeds, as `{mean, low, high, n}`."""
+        """Return a validation metric at the chosen epoch, over seeds, as `{mean, low, high, n, values}`."""
         values = [run.epochs[self.epochs - 1][metric] for run in self.sound_runs]
-        return over_seeds(values, proportion=metric != "val_loss")
+        return over_seeds(values, proportion=metric != "val_loss") | {"values": values}
 
     def to_json(self) -> dict[str, Any]:
         """Return the contender as `analysis.json` keeps it, without its test figures."""

@@ -129,7 +129,7 @@ class Model:
         channels, size, _ = self.description["image_shape"]
         try:
             status = path.stat()
-            listed = Listed(path, status.st_size, status.st_mtime_ns)
+            listed = Listed(str(path), status.st_size, status.st_mtime_ns)
             image, _ = decode_and_fit(listed.read(), size, self.description["resize"])
         except BadImage as error:
             return str(error)

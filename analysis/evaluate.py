@@ -121,7 +121,7 @@ def test_predictions(models: Mapping[int, Classifier], shipped: int, cache_folde
 
 
 def test_figures(predictions: Predictions, trials: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
-    """Return a contender's figures on the test images: their mean over seeds, and those of the first of its models."""
+    """Return a contender's figures on the test images: means over seeds, and those of the first of its models."""
     each = [classification_metrics(predictions.probabilities[trial], predictions.labels, classes) for trial in trials]
     test: dict[str, Any] = {"n_images": len(predictions.labels)}
     for figure, proportion in FIGURES.items():
@@ -134,8 +134,8 @@ def test_figures(predictions: Predictions, trials: Sequence[int], classes: Seque
 def test_comparisons(predictions: Predictions, best: str, trials: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return how a contender compares with each other one on the test images: configurations, and first models.
 
-    `trials` holds the final trainings of each contender. `configurations` are over their seeds (`compare`), `models` the
-    p-values of McNemar's test between the first model of each. Without another contender both are empty.
+    `trials` holds the final trainings of each contender. `configurations` are over their seeds (`compare`), `models`
+    the p-values of McNemar's test between the first model of each. Without another contender both are empty.
     """
     correct = {name: predictions.correct(of_name) for name, of_name in trials.items()}
     pairs = [(best, other) for other in trials if other != best]

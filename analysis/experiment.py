@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cluster.storage import find_run, read_experiment, run_argument, trial_folde
 from cluster.table import trial_row
 from foundation import RequestError
 from trainables.cache import ImageCache, open_cache
-from trainables.validated import read_losses
+from trainables.validated import read_correct, read_losses
 
 MODEL = "model"
 REFUSED_SHOWN = 20
@@ -39,17 +40,30 @@ class Experiment:
         """The metric that trials are ranked by."""
         return str(self.spec["metric"])
 
+    @cached_property
+    def _n_val(self) -> int:
+        return sum(self.cache().counts["val"].values())
+
     def cache(self) -> ImageCache:
         """Return the decoded images; raises `RequestError` if they are gone or are no longer those."""
         return open_cache(Path(self.asked["data"]["cache"]))
+
+    def image_correct(self, record: TrialRecord) -> NDArray[np.bool_] | None:
+        """Return which validation images a run got right in each epoch (epochs x images), None where it is not known.
+
+        None also where they are not those of the ledger, as after a power cut.
+        """
+        epochs = [row for row in record.epochs if row["val_accuracy"] is not None]
+        correct = read_correct(trial_folder(self.folder, record.trial), len(epochs), self._n_val)
+        recorded = [row["val_accuracy"] for row in epochs]
+        return correct if correct is not None and np.allclose(correct.mean(axis=1), recorded) else None
 
     def image_losses(self, record: TrialRecord) -> NDArray[np.float32] | None:
         """Return the validation losses that a run kept of each image (epochs x images), None where it kept none.
 
         None also where they are not those of the ledger, as after a power cut.
         """
-        n_images = sum(self.cache().counts["val"].values())
-        losses = read_losses(trial_folder(self.folder, record.trial), len(record.epochs), n_images)
+        losses = read_losses(trial_folder(self.folder, record.trial), len(record.epochs), self._n_val)
         recorded = [row["val_loss"] for row in record.epochs]
         if losses is None or not np.allclose(losses.mean(axis=1, dtype=np.float64), recorded, rtol=1e-5):
             return None

@@ -45,11 +45,6 @@ def classification_metrics(
         labels, predicted, labels=numbers, average=None, zero_division=0
     )
     present, ever = support > 0, confusion.sum(axis=0)
-    roc = [_roc(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)]
-    precision_recall = [
-        _precision_recall(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)
-    ]
-    bins = reliability(probabilities, labels)
     scores = {
         "n_images": len(labels),
         "accuracy": float((predicted == labels).mean()),
@@ -58,16 +53,12 @@ def classification_metrics(
         "recall": float(recall[present].mean()),
         "f1": float(f1[present].mean()),
         "log_loss": float(metrics.log_loss(labels, _normalised(probabilities), labels=numbers)),
-        "auc": _mean_of("auc", roc),
-        "average_precision": _mean_of("average_precision", precision_recall),
-        "calibration_error": sum(abs(row["accuracy"] - row["confidence"]) * row["n"] for row in bins) / len(labels),
         "never_predicted": int((ever == 0).sum()),
         "absent": int((~present).sum()),
         "confusion": confusion.tolist(),
         "per_class": _per_class(classes, precision, recall, f1, support, ever),
-        "roc": roc,
-        "precision_recall": precision_recall,
-        "reliability": bins,
+        **_curves(probabilities, labels, classes),
+        **_calibration(probabilities, labels),
     }
     if n_classes > 5:
         scores["top5_accuracy"] = float(metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=numbers))
@@ -107,6 +98,12 @@ def _normalised(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]
     return np.asarray(rows / rows.sum(axis=1, keepdims=True))
 
 
+def _calibration(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> dict[str, Any]:
+    bins = reliability(probabilities, labels)
+    distance = sum(abs(row["accuracy"] - row["confidence"]) * row["n"] for row in bins)
+    return {"calibration_error": distance / len(labels), "reliability": bins}
+
+
 def reliability(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> list[dict[str, float | int]]:
@@ -123,6 +120,20 @@ def reliability(
         for number in range(RELIABILITY_BINS)
         if (chosen := bins == number).any()
     ]
+
+
+def _curves(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the curves of every class against the rest, and the means of their areas."""
+    of_class = [(name, labels == number, probabilities[:, number]) for number, name in enumerate(classes)]
+    roc, precision_recall = [_roc(*each) for each in of_class], [_precision_recall(*each) for each in of_class]
+    return {
+        "auc": _mean_of("auc", roc),
+        "average_precision": _mean_of("average_precision", precision_recall),
+        "roc": roc,
+        "precision_recall": precision_recall,
+    }
 
 
 def _mean_of(name: str, curves: Sequence[dict[str, Any]]) -> float | None:

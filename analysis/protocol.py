@@ -5,14 +5,17 @@ Each step is in the ledger, so an interrupted analysis goes on where it was. `ch
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.ablate import Ablations
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
 from analysis.experiment import Experiment, open_experiment
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
+from analysis.seeds import best_group, seed_spread
 from analysis.select import contenders
 from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
@@ -23,6 +26,7 @@ from cluster.session import Tell, note_resumed
 from cluster.storage import run_argument
 from cluster.table import write_trials_csv
 from foundation import Problems, RequestError, fault, write_json
+from spaces import Space
 
 ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
 FORMAT = 2
@@ -36,6 +40,7 @@ def analyze(
     lock: Lock | None = None,
     finalists: int = 3,
     seeds: int = 3,
+    ablate: Sequence[str] = (),
     reopen_test: bool = False,
     quiet: bool = False,
     tell: Tell = lambda _: None,
@@ -45,8 +50,9 @@ def analyze(
     The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
     `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
     Where the test images were opened before, for other models, `reopen_test` allows to open them again: the figures are
-    then no longer those of images that nobody has seen. Raises `RequestError` when there is nothing to analyse, and
-    KeyboardInterrupt when it was interrupted; the same call goes on.
+    then no longer those of images that nobody has seen. With `ablate`, the winner is retrained with other values of
+    these knobs, one at a time, and compared on the validation images. Raises `RequestError` when there is nothing to
+    analyse, and KeyboardInterrupt when it was interrupted; the same call goes on.
     """
     _check(finalists, seeds)
     with Ledger(folder, lock) as ledger:
@@ -69,7 +75,8 @@ def analyze(
         finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
         if tested:
-            _choose_and_test(experiment, ledger, analysis, tested, finals)
+            best = _choose_and_test(experiment, ledger, analysis, tested, finals)
+            analysis["ablations"] = _ablations(experiment, ledger, best, ablate, quiet)
         _write(folder, analysis, ledger)
     if not tested:
         raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
@@ -106,8 +113,11 @@ def _choose_and_test(
     analysis: Json,
     contestants: list[Contestant],
     finals: dict[str, list[TrialRecord]],
-) -> None:
-    """Choose by validation and write it down; then open the test split, once; then let the chosen model ship."""
+) -> Contestant:
+    """Choose by validation and write it down; then open the test split, once; then let the chosen model ship.
+
+    Returns who was chosen.
+    """
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
     analysis["chosen"] = {"contender": best.name, "why": why, "trial": shipped.trial, "seed": shipped.seed}
@@ -121,9 +131,30 @@ def _choose_and_test(
             {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
         ]
         rows[each.name] |= test_figures(predictions, trials[each.name], classes)
+    analysis["alike"] = _alike(contestants)
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
     ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
+    return best
+
+
+def _alike(contestants: list[Contestant]) -> Json:
+    """Return how much the seed alone changes the validation accuracy, and who cannot be told from the best for it."""
+    accuracies = {each.name: each.at_chosen_epoch("val_accuracy")["values"] for each in contestants}
+    spread = seed_spread(accuracies)
+    return {"sigma_seed": spread.sigma, "sentence": spread.sentence, "group": list(best_group(accuracies))}
+
+
+def _ablations(
+    experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool
+) -> Json | None:
+    """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it."""
+    space = Space.from_rows(experiment.asked["spaces"][best.contender.record.architecture])
+    ablations = Ablations(space, best, knobs, ledger.history, experiment.spec["seed"])
+    if not ablations.variants:
+        return None
+    ablations.train(ledger, quiet)
+    return ablations.results(ledger.history, experiment)
 
 
 def _tested(

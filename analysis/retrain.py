@@ -4,7 +4,7 @@ Both go through the search's launcher in one launch: a contender's final trainin
 runs have ended, while another's still run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,11 +64,7 @@ class Plan:
 
     def retrainings(self, contender: Contender) -> list[Proposal]:
         """Return the retraining of a contender: all its epochs, with seeds of which none is its search seed."""
-        epochs = contender.record.work["schedule_epochs"]
-        return [
-            self._proposal("retrain", contender.record, index, epochs, {"keep_losses": True})
-            for index in range(self.seeds)
-        ]
+        return [retraining(contender.record, index, self.seed) for index in range(self.seeds)]
 
     def final_trainings(self, history: History, contender: Contender) -> list[Proposal]:
         """Return the final training on train and validation images together, once per sound retrained run.
@@ -80,12 +76,14 @@ class Plan:
         if len(contestant.runs) < self.seeds or any(run.live for run in contestant.runs):
             return []
         return [
-            self._proposal(
-                "final",
+            retraining(
                 contender.record,
                 run.work["seed_index"],
-                contestant.epochs,
-                {
+                self.seed,
+                role="final",
+                extra={
+                    "epochs": contestant.epochs,
+                    "keep_losses": False,
                     "train_on_val": True,
                     "keep_checkpoint": True,
                     "learning_rates": [row["learning_rate"] for row in run.epochs],
@@ -105,21 +103,31 @@ class Plan:
             self._contestants[key] = Contestant(contender, runs, self._image_losses)
         return self._contestants[key]
 
-    def _proposal(self, role: str, record: TrialRecord, index: int, epochs: int, extra: dict[str, Any]) -> Proposal:
-        return Proposal(
-            role=role,
-            architecture=record.architecture,
-            config=record.config,
-            seed=seed_from(self.seed, "analysis", record.trial, index),
-            work={
-                "epochs": epochs,
-                "schedule_epochs": record.work["schedule_epochs"],
-                "of": record.trial,
-                "seed_index": index,
-                **extra,
-            },
-            method="analysis",
-        )
+
+def retraining(
+    record: TrialRecord,
+    index: int,
+    seed: int,
+    *,
+    role: str = "retrain",
+    config: dict[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Proposal:
+    """Return the training number `index` of a trial of the search, to its full number of epochs.
+
+    Its seed depends on the trial, the number and `seed` alone, so that another `config` trained in its place, or other
+    work (`extra`), meets the same luck.
+    """
+    epochs = record.work["schedule_epochs"]
+    work = {"epochs": epochs, "schedule_epochs": epochs, "of": record.trial, "seed_index": index, "keep_losses": True}
+    return Proposal(
+        role=role,
+        architecture=record.architecture,
+        config=config or record.config,
+        seed=seed_from(seed, "analysis", record.trial, index),
+        work=work | dict(extra or {}),
+        method="analysis",
+    )
 
 
 def find(history: History, proposal: Proposal) -> TrialRecord | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import comparison
+from analysis.comparison import comparison, one_knob_changed
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.summary import summary
 from analysis.tested import (
@@ -131,6 +131,7 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Calibration": calibration,
     "Leaderboard": leaderboard,
     "Configuration": configuration,
+    "One knob changed": one_knob_changed,
     "What went wrong": troubles,
     "Data and provenance": provenance,
 }

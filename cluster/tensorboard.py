@@ -28,7 +28,7 @@ from cluster.storage import TRIALS, trial_folder
 
 EVENTS = "events.out.tfevents."
 RUNS = ("", "train", "val")
-ROLES = ("search", "retrain", "final", "reproduce")
+ROLES = ("search", "retrain", "final", "ablation", "reproduce")
 ERROR_CHARACTERS = 4000  # the end of a long error says what went wrong; the ledger keeps all of it
 
 Value = bool | int | float | str

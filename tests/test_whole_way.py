@@ -192,7 +192,7 @@ def test_every_trial_keeps_which_validation_images_were_right_and_a_retraining_t
 
 def test_the_contenders_are_the_best_three_and_every_baseline(analysed: Path) -> None:
     names = [row["name"] for row in read_analysis(analysed)["contenders"]]
-    best = [row for row in read_analysis(analysed)["search"]["trials"]][:3]
+    best = read_analysis(analysed)["search"]["trials"][:3]
     assert [int(name.split()[-1]) for name in names if "trial" in name] == [
         row["trial"] for row in best if row["trial"] > 1
     ]

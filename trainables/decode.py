@@ -15,6 +15,7 @@ from trainables.formats import (
     BadImage,
     check_whole,
     has_grey_and_alpha,
+    is_colour_jpeg,
     probe_size,
     recognise,
     tiff_tag,
@@ -29,6 +30,9 @@ POLICIES = ("squash", "crop")
 # What is wrong with a file is in the BadImage; OpenCV would say it on standard error as well. (libjpeg inside it
 # still writes a line for a JPEG that is damaged in the middle, which can be decoded all the same.)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+# What IMREAD_UNCHANGED gives of a JPEG with colours, which has neither alpha nor 16 bits, but as RGB at once.
+_AS_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 _ORIENTATION_TAG = 0x0112
 _COMPRESSION_TAG = 0x0103
@@ -88,16 +92,17 @@ def fit(image: NDArray[np.uint8], size: int, policy: str) -> NDArray[np.uint8]:
 
 def _decode(data: bytes) -> NDArray[np.uint8]:
     check_whole(data)
+    is_rgb = is_colour_jpeg(data)
     encoded = np.frombuffer(without_colour_profile(data), np.uint8)
     try:
-        pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
+        pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, _AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.STS_NO_MEM:
             raise BadImage("too little memory is free to decode it") from error
         raise BadImage(_why_not(data)) from error
     if pixels is None:
         raise BadImage(_why_not(data))
-    image = _eight_bit(pixels)
+    image = np.asarray(pixels, np.uint8) if is_rgb else _eight_bit(pixels)
     del pixels  # before the copies below: it can be much larger than what was made of it
     if has_grey_and_alpha(data):
         image = image[:, :, :1]

@@ -81,6 +81,11 @@ def check_whole(data: bytes) -> None:
         raise BadImage(f"truncated {image_format.name}: it ends inside its header") from error
 
 
+def is_colour_jpeg(data: bytes) -> bool:
+    """Say whether this is a JPEG with colours; its frame header must have been read before."""
+    return data[:2] == b"\xff\xd8" and jpeg_frame(data)[2] > 1
+
+
 def has_grey_and_alpha(data: bytes) -> bool:
     """Say whether this is a PNG of colour type 4 (grey with alpha), which OpenCV decodes to four channels."""
     return data[:4] == b"\x89PNG" and data[25] == 4
@@ -169,12 +174,12 @@ def _check_jpeg(data: bytes) -> None:
     scan = 0
     for _, start in _jpeg_segments(data):
         scan = start
-    end = data.find(b"\xff\xd9", scan)
-    if end < 0:
+    if data.rfind(b"\xff\xd9", scan) < 0:  # from behind, where it is found at once
         raise BadImage("truncated JPEG: no end marker")
-    scans = 1 + data.count(b"\xff\xda", scan, end)
-    if scans > MOST_SCANS:
-        raise BadImage(f"JPEG in {scans} scans: at most {MOST_SCANS} are read")
+    if data.count(b"\xff\xda", scan) >= MOST_SCANS:  # or what follows the image, as a film does, looks like it
+        scans = 1 + data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan))
+        if scans > MOST_SCANS:
+            raise BadImage(f"JPEG in {scans} scans: at most {MOST_SCANS} are read")
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:

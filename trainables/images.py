@@ -10,11 +10,12 @@ DATA is one of
 
 import difflib
 import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from foundation import Problems, RequestError
 from trainables.builtin import BUILTIN, BuiltinSource
@@ -28,6 +29,9 @@ __all__ = ["Item", "Listing", "Refused", "check_classes", "list_images", "open_s
 
 _ALLOWED = f"a folder, a zip, a tar, a CSV, or one of {', '.join(BUILTIN)}"
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+
+# Hidden files and folders, and what systems leave behind; not "..", of which the path of a row in a CSV may be made.
+_IGNORED = re.compile(r"(?:^|/)(?:\.(?!\.(?:/|\Z))|__MACOSX(?:/|\Z)|(?:Thumbs\.db|desktop\.ini)\Z)")
 
 
 @dataclass(frozen=True)
@@ -152,10 +156,10 @@ def _raise_with_refused(problems: Problems, refused: Sequence[Refused]) -> None:
 
 def _from_tree(data: str, tree: Tree) -> tuple[list[Item], list[Refused], set[str]]:
     """Return the items and refusals of a tree, and its classes by folder, empty ones too."""
-    files = [path for path in tree.files if not _ignored(path)]
-    folders = [path for path in tree.folders if not _ignored(path)]
-    images = [path for path in files if _is_image(path)]
-    refused = [refusal for refusal in tree.refused if not _ignored(refusal.path)]
+    files = [path for path in tree.files if not _IGNORED.search(path)]
+    folders = [path for path in tree.folders if not _IGNORED.search(path)]
+    images = {path for path in files if _suffix(path).lower() in IMAGE_SUFFIXES}
+    refused = [refusal for refusal in tree.refused if not _IGNORED.search(refusal.path)]
     problems = Problems()
     if not images:
         problems.add(
@@ -169,9 +173,9 @@ def _from_tree(data: str, tree: Tree) -> tuple[list[Item], list[Refused], set[st
     items = []
     for path in files:
         parts = path.split("/")
-        if not _is_image(path):
+        if path not in images:
             if len(parts) > around + 1 or not _is_a_note(parts[-1]):
-                refused.append(Refused(path, f"not an image file ({PurePosixPath(path).suffix or 'no suffix'})"))
+                refused.append(Refused(path, f"not an image file ({_suffix(path) or 'no suffix'})"))
         elif len(parts) <= depth:
             refused.append(Refused(path, "not in a class folder"))
         else:
@@ -197,7 +201,7 @@ def _check_filled(data: str, folders: list[str], items: list[Item], depth: int, 
             problems.add(f"class folder {name!r} in data {where!r} holds no image")
 
 
-def _wrapping(images: list[str], folders: list[str]) -> int:
+def _wrapping(images: set[str], folders: list[str]) -> int:
     """Return how many folders lie around everything: single ones, not named as a split, with folders in them."""
     around = 0
     while True:
@@ -210,7 +214,7 @@ def _wrapping(images: list[str], folders: list[str]) -> int:
         around += 1
 
 
-def _has_splits(data: str, images: list[str], around: int) -> bool:
+def _has_splits(data: str, images: set[str], around: int) -> bool:
     """Say whether the top folders are splits; a class may be called `train` where no folder lies in it."""
     tops = {path.split("/")[around] for path in images if path.count("/") > around}
     with_folders = {path.split("/")[around] for path in images if path.count("/") > around + 1}
@@ -224,22 +228,10 @@ def _has_splits(data: str, images: list[str], around: int) -> bool:
     return bool(splits)
 
 
-def _is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _ignored(path: str) -> bool:
-    parts = path.split("/")
-    hidden = (part.startswith(".") and part != ".." for part in parts)
-    return (
-        any(hidden)
-        or "__MACOSX" in parts
-        or parts[-1]
-        in (
-            "Thumbs.db",
-            "desktop.ini",
-        )
-    )
+def _suffix(path: str) -> str:
+    """Return what stands behind the last point of a file's name, with the point; "" where that is nothing."""
+    suffix = os.path.splitext(path)[1]
+    return suffix if suffix != "." else ""
 
 
 def _is_a_note(name: str) -> bool:

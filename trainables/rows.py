@@ -23,7 +23,6 @@ class Rows:
 
     def __enter__(self) -> Self:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        # Rows of images that cannot be decoded stay a hole, which takes no room.
         os.ftruncate(self._descriptor, self.shape[0] * self._row_bytes)
         return self
 
@@ -32,7 +31,7 @@ class Rows:
         self._path.unlink()
 
     def write(self, row: int, values: NDArray[np.uint8]) -> None:
-        """Write one row; raises `OSError` when the disk is full."""
+        """Write one row, or several (n, ...) from this one on; raises `OSError` when the disk is full."""
         left = np.ascontiguousarray(values).data.cast("B")
         at = row * self._row_bytes
         while left:  # less is written than was asked for where the disk becomes full

@@ -58,20 +58,19 @@ def _by_class(
     """
     taken = np.zeros(len(labels), bool)
     members, left = _members(groups), Counter(labels.tolist())
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    classes, of_class = np.unique(labels, return_inverse=True)
+    for number, label in enumerate(classes):
+        rows = np.flatnonzero(of_class == number)
         least = len(rows) - min(max(1, round(fraction * len(rows))), len(rows) - leave)
         order = np.random.default_rng(seed_from(SPLIT_SEED, name, label)).permutation(rows)
-        for row in order:
-            whole = members.get(int(groups[row]), [int(row)])
-            of_class = Counter(labels[whole].tolist())
-            if (
-                not taken[row]
-                and left[label] > least
-                and all(left[each] - of_class[each] >= leave for each in of_class)
-            ):
+        for row in order.tolist():
+            if left[label] <= least:
+                break
+            whole = members.get(int(groups[row]), [row])
+            among = Counter(labels[whole].tolist())
+            if not taken[row] and all(left[each] - among[each] >= leave for each in among):
                 taken[whole] = True
-                left -= of_class
+                left.subtract(among)
         if not taken[rows].any():  # all its images are copies of one another
             taken[order[: len(rows) - least]] = True
             left[label] = least

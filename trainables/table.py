@@ -117,7 +117,7 @@ class CsvSource:
         """Return the files that the rows name, are there, and may be read."""
         found = {}
         for path in {row["path"].strip() for _, row in self._rows}:
-            file = self._folder / path
+            file = os.path.join(self._folder, path)
             with suppress(OSError):  # a row whose file cannot be asked about is refused
                 status = os.stat(file)
                 if stat.S_ISREG(status.st_mode) and may_read(file):

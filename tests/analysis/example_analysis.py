@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.compare import compare
 from analysis.epochs import choose_epochs
 from analysis.evaluate import Predictions, test_comparisons, test_figures
 from analysis.metrics import over_seeds
@@ -54,6 +55,12 @@ def example_analysis(
         },
         "tests_opened": 1,
         "comparisons": test_comparisons(predictions, TUNED, finals),
+        "alike": {
+            "sigma_seed": 0.01,
+            "sentence": "the seed alone changes the accuracy with a standard deviation of 1.0 points",
+            "group": [TUNED, BASELINE],
+        },
+        "ablations": _ablations(predictions, finals),
         "worst": predictions.worst_rows(finals[TUNED][0], classes),
     }
 
@@ -174,3 +181,13 @@ def _predictions(
     worst = np.flatnonzero(guessed != labels)[:5]
     images = rng.integers(0, 256, (len(worst), 32, 32, 3), dtype=np.uint8)
     return Predictions(labels, tuple(f"c/{n}.png" for n in range(n_test)), probabilities, worst, images)
+
+
+def _ablations(predictions: Predictions, finals: dict[str, list[int]]) -> dict[str, Any]:
+    correct = {"optimizer adam": predictions.correct(finals[BASELINE]), TUNED: predictions.correct(finals[TUNED])}
+    (compared,) = compare([("optimizer adam", TUNED)], correct)
+    row = {"name": "optimizer adam", "knob": "optimizer", "value": "adam", "n_failed": 0, "epochs": 12}
+    row["val_accuracy"] = over_seeds([0.6, 0.62, 0.61])
+    row["comparison"] = asdict(compared) | {"sentence": compared.sentence, "found": compared.found}
+    failed = {"name": "optimizer rmsprop", "knob": "optimizer", "value": "rmsprop", "n_failed": 3}
+    return {"of": TUNED, "config": {"optimizer": "sgd"}, "variants": [row, failed]}

@@ -53,7 +53,7 @@ def test_figures_in_the_page_are_what_was_drawn(page: str) -> None:
 def test_every_section_has_its_anchor_in_the_navigation(page: str) -> None:
     anchors = re.findall(r'<a href="#([a-z-]+)">', page)
     assert anchors == re.findall(r'<section id="([a-z-]+)">', page)
-    assert len(anchors) == 13
+    assert len(anchors) == 14
 
 
 def test_failed_and_missing_sections_are_visible() -> None:

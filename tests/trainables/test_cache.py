@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foundation import RequestError
-from trainables import build, cache
+from trainables import cache, decoding
 from trainables.cache import open_cache, open_test, prepare
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -79,7 +79,7 @@ def test_second_start_decodes_nothing(tmp_path, monkeypatch):
     first = prepare(data, on_progress=lambda done, total: steps.append((done, total)))
     assert steps[-1] == (40, 40)
     assert steps == sorted(steps)
-    monkeypatch.setattr(build, "decode_and_fit", None)
+    monkeypatch.setattr(decoding, "decode_and_fit", None)
     assert prepare(data) == first
     monkeypatch.undo()
     os.environ["CONVSCOUT_CACHE"] = str(tmp_path / "cache")

@@ -94,10 +94,11 @@ def test_a_small_disk(tmp_path, monkeypatch, room):
 def test_rows_and_arrays(tmp_path):
     with Rows(tmp_path / "scratch", (5, 2, 3)) as rows:
         rows.write(3, np.arange(6, dtype=np.uint8).reshape(2, 3))
-        rows.write(0, np.full((2, 3), 7, np.uint8))
+        rows.write(0, np.full((2, 2, 3), 7, np.uint8))
         read = rows.read()
         assert read[3].tolist() == [[0, 1, 2], [3, 4, 5]]
-        assert read[[0, 1]].tolist() == [[[7] * 3] * 2, [[0] * 3] * 2]
+        assert read[[0, 1]].tolist() == [[[7] * 3] * 2] * 2
+        assert not read[[2, 4]].any()
         del read
     assert not (tmp_path / "scratch").exists()
     write_array(tmp_path / "a.npy", (3, 2), np.int64, [np.array([[1, 2], [3, 4]]), np.array([[5, 6]])])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainables.decode import decode_and_fit
-from trainables.duplicates import HASH_BITS, _near_hashes, merged, signature, twins
+from trainables.duplicates import HASH_BITS, _near_hashes, merged, signatures, twins
 from trainables.images import list_images
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -17,7 +17,8 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real images are n
 
 def twins_of(images, labels):
     digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-    return twins([signature(image) for image in images], digests, np.asarray(labels), lambda index: images[index])
+    low = signatures(np.array(images, np.uint8).reshape(-1, *(images[0].shape if images else (32, 32, 3))))
+    return twins(low, digests, np.asarray(labels), lambda index: images[index])
 
 
 def copies_of(images, labels):
