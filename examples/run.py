@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,10 +29,28 @@ HERE = Path(__file__).resolve().parent
 NEW_IMAGES = 6
 DATA_OPTIONS = ("image_size", "resize", "val_fraction", "test_fraction", "duplicates")
 
-# The quick forms take so many images of each class, and of a split that is given, so many of each class in it.
-QUICK_IMAGES = {"characters": 100, "cifar10": 250, "twenty-classes": 100, "transfer": 80, "transfer pretrain": 200}
-SEEDS = {"quick": 3, "full": 5}
-QUICK_SEEDS = {"transfer": 2, "transfer pretrain": 1}
+
+@dataclass(frozen=True)
+class Plan:
+    """What is not in an example's files: how many images of each folder of the data to take, and how to analyse."""
+
+    images: int | None = None
+    finalists: int = 3
+    seeds: int = 5
+    ablate: tuple[str, ...] = ()
+
+
+FULL, QUICK = Plan(), Plan(finalists=1, seeds=3)
+PLANS = {
+    "characters/quick": Plan(images=100, finalists=1, seeds=3),
+    "characters/full": Plan(ablate=("optimizer", "activation", "schedule", "accumulation_steps", "dropout")),
+    "cifar10/quick": Plan(images=200, finalists=1, seeds=3, ablate=("optimizer",)),
+    "cifar10/full": Plan(ablate=("optimizer",)),
+    "twenty-classes/quick": Plan(images=100, finalists=1, seeds=3),
+    "transfer/pretrain-quick": Plan(images=200, finalists=1, seeds=1),
+    "transfer/pretrain-full": Plan(finalists=1, seeds=1),
+    "transfer/quick": Plan(images=80, finalists=1, seeds=2),
+}
 
 
 def names() -> list[str]:
@@ -39,10 +58,10 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in HERE.glob("*/quick.yaml"))
 
 
-def parts(name: str, form: str) -> list[tuple[str, Path]]:
-    """Return the searches of an example in their order: what each is called in the tables above, and its file."""
-    before, own = HERE / name / f"pretrain-{form}.yaml", HERE / name / f"{form}.yaml"
-    return ([(f"{name} pretrain", before)] if before.exists() else []) + [(name, own)]
+def parts(name: str, form: str) -> list[str]:
+    """Return the searches of an example in their order, named as in PLANS: each has a file of that name and `.yaml`."""
+    before = f"{name}/pretrain-{form}"
+    return [before] * (HERE / f"{before}.yaml").exists() + [f"{name}/{form}"]
 
 
 def few(data: str, per_class: int, target: Path) -> None:
@@ -77,28 +96,35 @@ def write_aside(data: str, options: dict[str, Any], folder: Path) -> None:
 
 def convscout(*arguments: str | Path) -> None:
     """Print a command and run it in the project's folder; a failure ends the example with the command's exit code."""
-    words = [str(argument) for argument in arguments]
+    words = [_shortest(argument) for argument in arguments]
     print(f"\n$ convscout {shlex.join(words)}", flush=True)
     code = subprocess.run([sys.executable, str(HERE.parent / "convscout.py"), *words], cwd=HERE.parent).returncode
     if code:
         sys.exit(code)
 
 
-def run_part(part: str, config: Path, data: str, form: str, storage: Path, weights: Path | None) -> Path:
-    """Search, analyse and predict with the options of one file; return the experiment's folder."""
+def _shortest(argument: str | Path) -> str:
+    """Return a path in the project's folder as it is typed there, anything else as it is."""
+    inside = isinstance(argument, Path) and argument.is_relative_to(HERE.parent)
+    return str(argument.relative_to(HERE.parent) if inside else argument)
+
+
+def run_part(part: str, data: str, storage: Path, weights: Path | None) -> Path:
+    """Search, analyse and predict as one part of an example asks; return the experiment's folder."""
+    config = HERE / f"{part}.yaml"
     options = read_yaml(config, "--config")
-    if form == "quick" and part in QUICK_IMAGES:
+    plan = PLANS.get(part, QUICK if part.endswith("quick") else FULL)
+    if plan.images:
         smaller = storage / "few-images" / f"{options['name']}.zip"
-        few(data, QUICK_IMAGES[part], smaller)
+        few(data, plan.images, smaller)
         data = str(smaller)
-    run = storage / options["name"]
-    write_aside(data, options, storage / "new-images" / options["name"])
-    where = ("--config", config.relative_to(HERE.parent), "--storage", storage)
+    run, new_images = storage / options["name"], storage / "new-images" / options["name"]
+    write_aside(data, options, new_images)
+    where = ("--config", config, "--storage", storage)
     convscout("search", data, *where, *(("--weights", weights) if weights else ()))
-    seeds = QUICK_SEEDS.get(part, SEEDS[form]) if form == "quick" else SEEDS[form]
-    finalists = 1 if form == "quick" else 3
-    convscout("analyze", run, "--finalists", str(finalists), "--seeds", str(seeds))
-    convscout("predict", run, storage / "new-images" / options["name"])
+    ablate = (word for knob in plan.ablate for word in ("--ablate", knob))
+    convscout("analyze", run, "--finalists", str(plan.finalists), "--seeds", str(plan.seeds), *ablate)
+    convscout("predict", run, new_images)
     return run
 
 
@@ -114,23 +140,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     form = "full" if asked.full else "quick"
     wanted = parts(asked.name, form)
-    if not wanted[-1][1].exists():
-        parser.error(f"{asked.name} has no {form} form: there is no {wanted[-1][1]}")
+    if not (HERE / f"{wanted[-1]}.yaml").exists():
+        parser.error(f"{asked.name} has no {form} form: there is no {HERE / wanted[-1]}.yaml")
     if len(asked.data) != len(wanted):
         parser.error(
             f"{asked.name} trains {count(len(wanted), 'time')}: --data found {asked.data}, one for each is needed"
         )
     began, weights = time.monotonic(), None
-    for (part, config), data in zip(wanted, asked.data, strict=True):
+    for part, data in zip(wanted, asked.data, strict=True):
         try:
-            run = run_part(
-                part,
-                config,
-                data if data in BUILTIN else str(Path(data).resolve()),
-                form,
-                Path(asked.storage).resolve(),
-                weights,
-            )
+            path = data if data in BUILTIN else str(Path(data).resolve())
+            run = run_part(part, path, Path(asked.storage).resolve(), weights)
         except RequestError as error:
             parser.error("; ".join(error.problems))
         weights = run / "model" / "weights.safetensors"

@@ -199,7 +199,7 @@ def test_the_full_form_takes_the_data_as_it_is(
 ) -> None:
     runner.main(["characters", "--full", "--data", str(striped), "--storage", str(tmp_path)])
     assert commands[0][:4] == ["search", str(striped), "--config", "examples/characters/full.yaml"]
-    assert commands[1][2:] == ["--finalists", "3", "--seeds", "5"]
+    assert commands[1][2:8] == ["--finalists", "3", "--seeds", "5", "--ablate", "optimizer"]
     assert not (tmp_path / "few-images").exists()
 
 
@@ -210,7 +210,7 @@ def test_the_full_form_takes_the_data_as_it_is(
             ["transfer", "--data", "one.zip"],
             "transfer trains 2 times: --data found ['one.zip'], one for each is needed",
         ),
-        (["digits", "--full", "--data", "digits"], "digits has no full form"),
+        (["digits", "--full", "--data", "digits"], "digits has no full form: there is no"),
         (["characters", "--data", "/nowhere.zip"], "/nowhere.zip"),
     ],
 )
@@ -221,6 +221,14 @@ def test_what_cannot_run_is_said(
         runner.main([*words, "--storage", str(tmp_path)])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_every_plan_is_of_a_search_and_ablates_what_it_varies(runner: SimpleNamespace) -> None:
+    for part, plan in runner.PLANS.items():
+        spec, loaded = asked(f"examples/{part}.yaml")
+        assert plan.finalists <= spec.trials
+        for space in loaded.values():
+            assert set(plan.ablate) <= varied(space)
 
 
 @pytest.mark.parametrize("name", WORKED)
