@@ -119,7 +119,7 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
     }
     ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
     bare = {"showgrid": False, "zeroline": False}
-    # Names that do not fit side by side stand upright: plotly tilts them, and then leaves out those that would stick out.
+    # Names that do not fit side by side stand upright: plotly tilts them and leaves out those that stick out.
     longest_px = 7 * max(map(len, figure.names))
     upright = longest_px > cell_px
     layout = {

@@ -44,7 +44,7 @@ FULL, QUICK = Plan(), Plan(finalists=1, seeds=3)
 PLANS = {
     "characters/quick": Plan(images=100, finalists=1, seeds=3),
     "characters/full": Plan(ablate=("optimizer", "activation", "schedule", "accumulation_steps", "dropout")),
-    "cifar10/quick": Plan(images=200, finalists=1, seeds=3, ablate=("optimizer",)),
+    "cifar10/quick": Plan(images=250, finalists=1, seeds=3, ablate=("optimizer",)),
     "cifar10/full": Plan(ablate=("optimizer",)),
     "twenty-classes/quick": Plan(images=100, finalists=1, seeds=3),
     "transfer/pretrain-quick": Plan(images=200, finalists=1, seeds=1),
@@ -105,8 +105,9 @@ def convscout(*arguments: str | Path) -> None:
 
 def _shortest(argument: str | Path) -> str:
     """Return a path in the project's folder as it is typed there, anything else as it is."""
-    inside = isinstance(argument, Path) and argument.is_relative_to(HERE.parent)
-    return str(argument.relative_to(HERE.parent) if inside else argument)
+    if isinstance(argument, Path) and argument.is_relative_to(HERE.parent):
+        argument = argument.relative_to(HERE.parent)
+    return str(argument)
 
 
 def run_part(part: str, data: str, storage: Path, weights: Path | None) -> Path:
