@@ -46,7 +46,7 @@ PLANS = {
     "characters/full": Plan(ablate=("optimizer", "activation", "schedule", "accumulation_steps", "dropout")),
     "cifar10/quick": Plan(images=250, finalists=1, seeds=3, ablate=("optimizer",)),
     "cifar10/full": Plan(ablate=("optimizer",)),
-    "twenty-classes/quick": Plan(images=100, finalists=1, seeds=3),
+    "twenty-classes/quick": Plan(images=130, finalists=1, seeds=3),
     "transfer/pretrain-quick": Plan(images=200, finalists=1, seeds=1),
     "transfer/pretrain-full": Plan(finalists=1, seeds=1),
     "transfer/quick": Plan(images=80, finalists=1, seeds=2),
