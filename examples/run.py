@@ -47,9 +47,9 @@ PLANS = {
     "cifar10/quick": Plan(images=250, finalists=1, seeds=3, ablate=("optimizer",)),
     "cifar10/full": Plan(ablate=("optimizer",)),
     "twenty-classes/quick": Plan(images=130, finalists=1, seeds=3),
-    "transfer/pretrain-quick": Plan(images=200, finalists=1, seeds=1),
+    "transfer/pretrain-quick": Plan(images=150, finalists=1, seeds=1),
     "transfer/pretrain-full": Plan(finalists=1, seeds=1),
-    "transfer/quick": Plan(images=80, finalists=1, seeds=2),
+    "transfer/quick": Plan(images=60, finalists=1, seeds=2),
 }
 
 
