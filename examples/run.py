@@ -114,12 +114,13 @@ def run_part(part: str, data: str, storage: Path, weights: Path | None) -> Path:
     """Search, analyse and predict as one part of an example asks; return the experiment's folder."""
     config = HERE / f"{part}.yaml"
     options = read_yaml(config, "--config")
+    name = str(options["name"])
     plan = PLANS.get(part, QUICK if part.endswith("quick") else FULL)
     if plan.images:
-        smaller = storage / "few-images" / f"{options['name']}.zip"
+        smaller = storage / "few-images" / f"{name}.zip"
         few(data, plan.images, smaller)
         data = str(smaller)
-    run, new_images = storage / options["name"], storage / "new-images" / options["name"]
+    run, new_images = storage / name, storage / "new-images" / name
     write_aside(data, options, new_images)
     where = ("--config", config, "--storage", storage)
     convscout("search", data, *where, *(("--weights", weights) if weights else ()))
