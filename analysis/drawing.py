@@ -158,11 +158,16 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
     }
     ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
     bare = {"showgrid": False, "zeroline": False}
+    # Names that do not fit side by side stand upright: plotly tilts them and leaves out those that stick out.
+    longest_px = 7 * max(map(len, figure.names))
+    upright = longest_px > cell_px
     layout = {
-        "xaxis": ticks | bare | {"title": {"text": "predicted class", "standoff": 12}},
+        "xaxis": ticks
+        | bare
+        | {"title": {"text": "predicted class", "standoff": 12}, "tickangle": 90 if upright else 0},
         "yaxis": ticks | bare | {"title": {"text": "true class", "standoff": 12}, "autorange": "reversed"},
         "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
-        "height": n * cell_px + 120,
+        "height": n * cell_px + 80 + (longest_px if upright else 40),
     }
     least, most = (n * side_px + 140 for side_px in (min(cell_px, 26), cell_px))
     return {"data": [trace], "layout": layout, "least_width_px": least, "most_width_px": most}

@@ -30,6 +30,7 @@ Content = Section | NotYet | Failed
 
 # Longer tables are in trials.csv; nobody scrolls through more than this in a report.
 LEADERBOARD_ROWS = 100
+CURVES = (("loss", "cross-entropy"), ("accuracy", "accuracy"))
 MAIN_KNOBS = ("learning_rate", "optimizer", "batch_size", "weight_decay", "dropout")
 
 
@@ -38,11 +39,8 @@ def learning_curves(analysis: Analysis) -> Section | NotYet:
     contenders = [contender for contender in analysis.get("contenders") or [] if contender.get("curves")]
     if not contenders:
         return NotYet(NOT_ANALYSED)
-    figures = []
-    for measure, axis in (("loss", "cross-entropy"), ("accuracy", "accuracy")):
-        low, high = _value_range(contenders, measure)
-        for contender in contenders:
-            figures.append(_curves_plot(contender, measure, axis, (low, high)))
+    measures = [(name, axis, _value_range(contenders, name)) for name, axis in CURVES]
+    figures = [_curves_plot(contender, *measure) for contender in contenders for measure in measures]
     sentences = list(map(_curves_sentence, contenders))
     if folds := analysis["folds"]:
         sentences.append(

@@ -82,7 +82,8 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     refused = f"; {count(n_refused, 'file')} refused" if n_refused else ""
     split = joined([f"{n:,} {name}" for name, n in images.items()])
     return [
-        f"Searched: {trials} over {joined(list(experiment['architectures']))} ({how}), {duration(search['seconds'])}.",
+        f"Searched: {trials} over {joined(list(experiment['architectures']))} ({how}); together they took "
+        f"{duration(search['seconds'])}.",
         f"How the trials ended: {joined(ended)}{redrawn}.",
         f"Data: {experiment['data']}, {count(len(experiment['classes']), 'class')}, images: {split}{refused}.",
     ]

@@ -104,3 +104,11 @@ def test_a_confusion_matrix_stays_legible(n: int, counted: bool) -> None:
     assert drawn["layout"]["height"] / n >= 14
     assert drawn["layout"]["xaxis"]["ticktext"] == list(names)
     assert drawn["data"][0]["hovertext"][0][1] == "class 0 taken for class 1: 0 (0.0 %)"
+
+
+def test_names_that_are_wider_than_a_cell_stand_upright_with_room_below() -> None:
+    short, long = (
+        draw(HeatMap("", names, ((1, 0), (0, 1))))["layout"] for names in (("a", "b"), ("a", "black_headed_monkey"))
+    )
+    assert (short["xaxis"]["tickangle"], long["xaxis"]["tickangle"]) == (0, 90)
+    assert long["height"] - short["height"] == 7 * len("black_headed_monkey") - 40

@@ -186,9 +186,10 @@ def test_curves_have_every_seed_the_mean_and_the_chosen_epoch(analysis: dict[str
     losses = [run["val_loss"] for run in analysis["contenders"][0]["curves"]]
     assert plot.lines[-1].y == pytest.approx([sum(epoch) / 3 for epoch in zip(*losses, strict=True)])
     assert plot.lines[-1].x == tuple(range(1, EPOCHS + 1))
-    beside = section.figures[1]
-    assert isinstance(beside, Plot)
-    assert plot.y_range == beside.y_range
+    below = section.figures[2]
+    assert isinstance(below, Plot)
+    assert below.title.endswith(": loss"), "a contender's loss and accuracy stand side by side, the next one's below"
+    assert plot.y_range == below.y_range
 
 
 def test_a_diverged_seed_is_drawn_but_not_averaged(analysis: dict[str, Any]) -> None:
