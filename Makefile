@@ -6,14 +6,17 @@ SETUP := $(VENV)/set-up
 DEMO := $(VENV)/demo
 
 MINUTES := 30
+STORAGE := runs
+FULL :=
 REPEATS := 5
 RACE := benchmarks/race/.venv
 KEEP :=
 
-.PHONY: help setup demo test test-slow test-faults soak bench bench-race check lock clean
+.PHONY: help setup demo example test test-slow test-faults soak bench bench-race check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
+	@echo "make example NAME=characters DATA=FILE   a worked example (examples/) on your images (FULL=--full for a GPU)"
 	@echo "make test    set up and run the tests"
 	@echo "make test-slow     what takes minutes: large models exported to every format"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
@@ -34,7 +37,11 @@ $(SETUP): requirements.lock setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(SETUP)
-	$(BIN)/python examples/demo.py $(DEMO)
+	rm -rf $(DEMO)
+	$(BIN)/python examples/run.py digits --data digits --storage $(DEMO)
+
+example: $(SETUP)
+	$(BIN)/python examples/run.py $(NAME) --data $(DATA) --storage $(STORAGE) $(FULL)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest

@@ -1,22 +1,17 @@
-"""How a search went, from its history to the numbers of the report: trials, rungs, and ranges that were too narrow."""
+"""How a search went, from its history to the numbers of the report: its trials, and what its rungs did."""
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import Any
 
-from analysis.edges import at_the_edge
-from analysis.importance import FEWEST_TRIALS
-from cluster.history import METRICS, History, TrialRecord, ranked
+from cluster.history import History, TrialRecord, ranked
 from cluster.table import trial_row
-from spaces.space import Space
 
 Json = dict[str, Any]
 
 
-def search_results(history: History, metric: str, spaces: Mapping[str, Space]) -> Json:
-    """Return the part of `analysis.json` on the search: its trials, best first, what its rungs did, and its edges.
+def search_results(history: History, metric: str) -> Json:
+    """Return the part of `analysis.json` on the search: its trials, best first, and what its rungs did.
 
     Each trial has what `trials.csv` says of it, its configuration, what ended it (`TrialRecord.ended_by`), and the
     seconds of search after which it ended, pauses left out.
@@ -33,7 +28,6 @@ def search_results(history: History, metric: str, spaces: Mapping[str, Space]) -
         "rejected": dict(Counter(row["cause"] for row in history.rejected)),
         "trials": rows,
         "rungs": rung_counts(records),
-        "edges": {name: edges(space, records, metric) for name, space in spaces.items()},
     }
 
 
@@ -45,7 +39,7 @@ def rung_counts(records: Iterable[TrialRecord]) -> list[Json]:
     found: dict[tuple[str, int], list[Json]] = {}
     for record in records:
         for row in record.decisions:
-            if row["rung"]:
+            if row.get("rung"):
                 found.setdefault((record.architecture, row["epoch"]), []).append(row)
     return [
         {
@@ -58,24 +52,3 @@ def rung_counts(records: Iterable[TrialRecord]) -> list[Json]:
         }
         for (architecture, epoch), rows in sorted(found.items())
     ]
-
-
-def edges(space: Space, records: Sequence[TrialRecord], metric: str) -> Json:
-    """Return the knobs of an architecture whose best trials lie at the edge of their range (`at_the_edge`).
-
-    Trials are compared at one epoch, for a trial that was stopped early must not look worse than one that had time:
-    the last that 20 trials reached, or nine in ten where there are fewer; failed trials are left out.
-    """
-    trained = [each for each in records if each.architecture == space.architecture and each.epochs and not each.failed]
-    if not trained:
-        return {"epoch": None, "n_trials": 0, "found": []}
-    lengths = sorted((len(record.epochs) for record in trained), reverse=True)
-    epoch = lengths[min(FEWEST_TRIALS, math.ceil(0.9 * len(lengths))) - 1]
-    scored = [
-        (record.config, float(record.epochs[epoch - 1][metric]))
-        for record in trained
-        if len(record.epochs) >= epoch and record.epochs[epoch - 1].get(metric) is not None
-    ]
-    found = at_the_edge(space, scored, higher_is_better=METRICS[metric] > 0)
-    rows = [asdict(edge) | {"sentence": edge.sentence} for edge in found]
-    return {"epoch": epoch, "n_trials": len(scored), "found": rows}

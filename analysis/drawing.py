@@ -31,6 +31,11 @@ SMALL_LETTERS = 14
 # Cells of a confusion matrix hold their counts up to this many classes; beyond, pointing at a cell shows its count.
 COUNTED_CLASSES = 20
 
+# The colours of a share of 0, 0.2 and 1 in a heat map: the middle one comes early, so that a few per cent of mistakes
+# can be seen beside a strong diagonal.
+SHADED_SHARES = (0.0, 0.2, 1.0)
+LIGHT_SHADES, DARK_SHADES = ("#f4f6f8", "#9ecae1", "#08519c"), ("#1d232b", "#2f6390", "#8fceff")
+
 
 def draw(figure: Plot | HeatMap | Parallel) -> dict[str, Any]:
     """Return `{data, layout, least_width_px, most_width_px}` for plotly.js: the widths between which it is legible.
@@ -49,14 +54,13 @@ def draw(figure: Plot | HeatMap | Parallel) -> dict[str, Any]:
 def templates() -> dict[str, dict[str, Any]]:
     """Return the plotly templates `light` and `dark`: text, grid and the colours of a heat map, on no background."""
     return {
-        "light": _template("#1c2430", "#e3e6ea", "#ffffffc0", shades=("#f4f6f8", "#9ecae1", "#08519c")),
-        "dark": _template("#e4e7eb", "#333a44", "#12161bc0", shades=("#1d232b", "#2f6390", "#8fceff")),
+        "light": _template("#1c2430", "#e3e6ea", "#ffffffc0", shades=LIGHT_SHADES),
+        "dark": _template("#e4e7eb", "#333a44", "#12161bc0", shades=DARK_SHADES),
     }
 
 
 def _template(text: str, grid: str, veil: str, *, shades: tuple[str, str, str]) -> dict[str, Any]:
-    # The middle shade comes early, so that a few per cent of mistakes can be seen beside a strong diagonal.
-    scale = [list(stop) for stop in zip((0.0, 0.2, 1.0), shades, strict=True)]
+    scale = [list(stop) for stop in zip(SHADED_SHARES, shades, strict=True)]
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "ticks": "", "automargin": True}
     return {
         "layout": {
@@ -248,11 +252,16 @@ def _heat_map(figure: HeatMap) -> dict[str, Any]:
     }
     ticks = {"tickvals": list(range(n)), "ticktext": names, "tickfont": {"size": 12 if cell_px > 20 else 10}}
     bare = {"showgrid": False, "zeroline": False}
+    # Names that do not fit side by side stand upright: plotly tilts them and leaves out those that stick out.
+    longest_px = 7 * max(map(len, figure.names))
+    upright = longest_px > cell_px
     layout = {
-        "xaxis": ticks | bare | {"title": {"text": "predicted class", "standoff": 12}},
+        "xaxis": ticks
+        | bare
+        | {"title": {"text": "predicted class", "standoff": 12}, "tickangle": 90 if upright else 0},
         "yaxis": ticks | bare | {"title": {"text": "true class", "standoff": 12}, "autorange": "reversed"},
-        "margin": MARGIN,
-        "height": n * cell_px + 120,
+        "margin": {"l": 50, "r": 12, "t": 12, "b": 40},
+        "height": n * cell_px + 80 + (longest_px if upright else 40),
     }
     least, most = (n * side_px + 140 for side_px in (min(cell_px, 26), cell_px))
     return {"data": [trace], "layout": layout, "least_width_px": least, "most_width_px": most}

@@ -13,7 +13,6 @@ from cluster.history import History, TrialRecord
 from cluster.ledger import LEDGER, read_history
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from foundation import RequestError
-from spaces.space import Space
 from trainables.cache import ImageCache, open_cache
 from trainables.validated import read_correct, read_losses
 
@@ -108,8 +107,7 @@ class Experiment:
 
     def search_results(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that says how the search went, its trials best first."""
-        spaces = {name: Space.from_rows(rows) for name, rows in self.asked["spaces"].items()}
-        return search_results(self.history, self.metric, spaces)
+        return search_results(self.history, self.metric)
 
 
 def open_experiment(folder: Path, history: History | None = None) -> Experiment:

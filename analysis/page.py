@@ -65,12 +65,12 @@ class Points:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What every figure has: a sentence that says what it shows, and where it stands.
+    """What every figure has: a sentence that says what it shows, below it in the report, and where it stands.
 
     Figures of one `heading` stand together below it, as many beside one another as their `size` allows.
     """
 
-    sentence: str
+    sentence: str = ""
     heading: str = ""
     size: Literal["small", "medium", "wide"] = "medium"
 

@@ -8,14 +8,14 @@ from analysis.scored import Scored, best, median, said, scored
 from analysis.wording import MISSING, joined
 from cluster.history import METRICS
 from foundation import count
-from spaces.domains import Choice, bare
+from spaces.domains import Choice, bare, plain, same
 from spaces.space import Space
 
 # Longer tables are in trials.csv.
 STOPPED_ROWS = 100
 # Below so many hours, minutes are said.
 FEWEST_HOURS = 2
-SIDE_BY_SIDE = ("optimizer", "activation")
+SIDE_BY_SIDE = ("optimizer", "activation", "schedule", "batch_norm")
 # `TrialRecord.ended_by`, and how people say it.
 ENDINGS = {
     "epochs": "after all epochs",
@@ -137,7 +137,7 @@ def _ending(trial: dict[str, Any]) -> str:
 
 
 def side_by_side(analysis: Analysis) -> Section | NotYet:
-    """The scores of the trials by optimizer and by activation, per architecture: how many, the median, the best."""
+    """The scores of the trials by optimizer, activation and the like: how many, the median, the best, the spread."""
     trials = scored(analysis, "completed", "stopped")
     rows: list[tuple[str, ...]] = []
     figures = []
@@ -150,7 +150,7 @@ def side_by_side(analysis: Analysis) -> Section | NotYet:
                 figures.append(_strips(architecture, knob, {option: of for option, of in options.items() if of}))
                 rows += [(architecture, knob, *_option_row(option, of)) for option, of in options.items()]
     if not figures:
-        return NotYet("not enough trials: of no architecture were two optimizers or two activations tried")
+        return NotYet("not enough trials: of no architecture were two optimizers, activations or schedules tried")
     tpe = str(analysis["experiment"]["method"]).startswith("tpe")
     uneven = "TPE does not sample evenly: what looked good was tried more often, beside other good values. "
     sentences = (
@@ -165,7 +165,8 @@ def side_by_side(analysis: Analysis) -> Section | NotYet:
 def _by_option(space: Space, knob: str, trials: list[Scored]) -> dict[str, list[Scored]]:
     domain = bare(space.knobs[knob].domain)
     options = domain.options if isinstance(domain, Choice) else ()
-    return {option: [trial for trial in trials if trial.config.get(knob) == option] for option in options}
+    having = [trial for trial in trials if knob in trial.config]
+    return {plain(option): [each for each in having if same(each.config[knob], option)] for option in options}
 
 
 def _strips(architecture: str, knob: str, options: dict[str, list[Scored]]) -> Plot:
@@ -180,15 +181,15 @@ def _strips(architecture: str, knob: str, options: dict[str, list[Scored]]) -> P
     leading = max(medians, key=lambda option: METRICS[winner.metric] * medians[option])
     texts = tuple(f"median of {option}: {said(winner.metric, value)}" for option, value in medians.items())
     points.append(Points("median", "median", tuple(medians), tuple(medians.values()), texts))
+    score = said(winner.metric, medians[leading])
     return Plot(
         title=f"{architecture}: {knob}",
         x_title="",
         y_title=winner.metric,
         points=tuple(points),
         categories=tuple(options),
-        sentence=f"Dots are trials, bars the medians of the options. {leading} has the best median, "
-        f"{said(winner.metric, medians[leading])} (n = {len(options[leading])}); {winner.config[knob]} the best trial, "
-        f"{said(winner.metric, winner.score)}.",
+        sentence=f"Dots are trials, bars the medians of the options. {leading} has the best median, {score} "
+        f"(n = {len(options[leading])}); {plain(winner.config[knob])} the best trial, {said(winner.metric, winner.score)}.",
     )
 
 

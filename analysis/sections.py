@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.comparison import comparison, one_knob_changed
+from analysis.findings import could_still_win, what_mattered
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
 from analysis.searched import best_so_far, side_by_side, stopped_trials
 from analysis.slices import parallel_coordinates, slices
@@ -30,6 +31,7 @@ Content = Section | NotYet | Failed
 
 # Longer tables are in trials.csv; nobody scrolls through more than this in a report.
 LEADERBOARD_ROWS = 100
+CURVES = (("loss", "cross-entropy"), ("accuracy", "accuracy"))
 MAIN_KNOBS = ("learning_rate", "optimizer", "batch_size", "weight_decay", "dropout")
 
 
@@ -38,11 +40,8 @@ def learning_curves(analysis: Analysis) -> Section | NotYet:
     contenders = [contender for contender in analysis.get("contenders") or [] if contender.get("curves")]
     if not contenders:
         return NotYet(NOT_ANALYSED)
-    figures = []
-    for measure, axis in (("loss", "cross-entropy"), ("accuracy", "accuracy")):
-        low, high = _value_range(contenders, measure)
-        for contender in contenders:
-            figures.append(_curves_plot(contender, measure, axis, (low, high)))
+    measures = [(name, axis, _value_range(contenders, name)) for name, axis in CURVES]
+    figures = [_curves_plot(contender, *measure) for contender in contenders for measure in measures]
     sentences = list(map(_curves_sentence, contenders))
     if folds := analysis["folds"]:
         sentences.append(
@@ -144,9 +143,11 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Leaderboard": leaderboard,
     "History of the best": best_so_far,
     "Stopped trials": stopped_trials,
+    "Could still win": could_still_win,
+    "What mattered": what_mattered,
     "Slices": slices,
     "Parallel coordinates": parallel_coordinates,
-    "Optimizer and activation": side_by_side,
+    "Options side by side": side_by_side,
     "Configuration": configuration,
     "One knob changed": one_knob_changed,
     "What went wrong": troubles,

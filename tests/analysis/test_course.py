@@ -1,11 +1,11 @@
-"""What a search's history comes to: rungs, endings, and ranges that were too narrow."""
+"""What a search's history comes to: rungs, and what ended each trial."""
 
 from typing import Any
 
 import pytest
 from example_search import SPACES, ExampleSearch
 
-from analysis.course import edges, rung_counts, search_results
+from analysis.course import rung_counts, search_results
 from cluster.history import History
 
 METRIC = "val_accuracy"
@@ -51,7 +51,7 @@ def test_rungs_count_who_was_judged_went_on_and_was_stopped(example: ExampleSear
 
 
 def test_the_counts_of_rungs_agree_with_the_trials() -> None:
-    found = search_results(ExampleSearch().history, METRIC, SPACES)
+    found = search_results(ExampleSearch().history, METRIC)
     stopped = [row for row in found["trials"] if row["ended_by"] == "rung"]
     assert sum(row["stopped"] for row in found["rungs"]) == len(stopped) == 25
     for rung in found["rungs"]:
@@ -63,27 +63,11 @@ def test_the_counts_of_rungs_agree_with_the_trials() -> None:
     assert times[-1] == found["seconds"]
 
 
-def test_edges_are_looked_for_at_an_epoch_that_most_trials_reached(example: ExampleSearch) -> None:
-    # At epoch 1, which all reached, the lowest rates lead; at epoch 2, which 20 of 30 did, the highest.
-    for trial in range(30):
-        rate = min(0.0001 * 300 ** (trial / 25), 0.03)
-        first, second = 0.5 - 0.01 * trial, 0.3 + 0.01 * trial
-        add(example, trial, [first, second] if trial >= 10 else [first], "stopped", learning_rate=rate)
-    add(example, 30, [0.9, 0.9], "diverged", learning_rate=0.0001)
-    found = edges(SPACES["cnn"], example.history.of_role("search"), METRIC)
-    assert (found["epoch"], found["n_trials"]) == (2, 20)
-    (edge,) = (edge for edge in found["found"] if edge["knob"] == "learning_rate")
-    assert (edge["at_high"], edge["limit"]) == (True, 0.03)
-    assert edge["sentence"].endswith("widen it")
-
-
 def test_nothing_has_happened_and_everything_has_failed(example: ExampleSearch) -> None:
-    empty = search_results(History(), METRIC, SPACES)
+    empty = search_results(History(), METRIC)
     assert (empty["trials"], empty["rungs"], empty["by_status"]) == ([], [], {})
-    assert empty["edges"]["cnn"] == {"epoch": None, "n_trials": 0, "found": []}
     for trial in range(6):
         add(example, trial, [], "out_of_memory")
-    failed = search_results(example.history, METRIC, SPACES)
+    failed = search_results(example.history, METRIC)
     assert failed["by_status"] == {"out_of_memory": 6}
     assert {row["ended_by"] for row in failed["trials"]} == {"out_of_memory"}
-    assert failed["edges"]["cnn"]["found"] == []

@@ -116,7 +116,7 @@ def test_options_are_compared_by_median_and_best_and_not_as_an_experiment(analys
         trials, [("sgd", 0.9), ("sgd", 0.1), ("sgd", 0.2), ("adam", 0.5), ("adam", 0.6)], strict=False
     ):
         trial.update(val_accuracy=score, ended_by="epochs", status="completed")
-        trial["config"].update(optimizer=optimizer, activation="relu")
+        trial["config"].update(optimizer=optimizer, activation="relu", schedule="step", batch_norm=score > 0.5)
     section = ready(side_by_side(analysis))
     assert "TPE does not sample evenly" in section.sentences[1]
     assert "no controlled comparisons: `convscout analyze RUN --ablate optimizer` makes one" in section.sentences[1]
@@ -125,7 +125,9 @@ def test_options_are_compared_by_median_and_best_and_not_as_an_experiment(analys
     assert table.rows[0] == ("cnn", "optimizer", "sgd", "3", "3", "20.0 %", "90.0 %", best)
     assert table.rows[1][2:7] == ("adam", "2", "2", "55.0 %", "60.0 %")
     assert table.rows[3][2:] == ("rmsprop", "0", "0", "–", "–", "–")
-    (plot,) = plots(section)  # one activation is no comparison
+    plot, batch_norm = plots(section)  # one activation, or one schedule, is no comparison
+    assert batch_norm.categories == ("true", "false")
+    assert batch_norm.sentence.endswith("true has the best median, 75.0 % (n = 2); true the best trial, 90.0 %.")
     assert plot.sentence.endswith("adam has the best median, 55.0 % (n = 2); sgd the best trial, 90.0 %.")
     medians = plot.points[-1]
     assert (medians.x, medians.y) == (("sgd", "adam"), (0.2, pytest.approx(0.55)))

@@ -33,7 +33,15 @@ def test_every_section_of_a_whole_analysis_is_ready(analysis: dict[str, Any]) ->
     assert {content.kind for content in build_sections(analysis).values()} == {"ready"}
 
 
-@pytest.mark.parametrize("missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst"])
+def test_every_figure_says_what_it_shows(analysis: dict[str, Any]) -> None:
+    for content in build_sections(analysis).values():
+        assert isinstance(content, Section)
+        assert all(figure.sentence.endswith(".") for figure in content.figures)
+
+
+@pytest.mark.parametrize(
+    "missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst", "learned"]
+)
 def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str) -> None:
     del analysis[missing]
     assert "failed" not in {content.kind for content in build_sections(analysis).values()}
@@ -185,9 +193,10 @@ def test_curves_have_every_seed_the_mean_and_the_chosen_epoch(analysis: dict[str
     losses = [run["val_loss"] for run in analysis["contenders"][0]["curves"]]
     assert plot.lines[-1].y == pytest.approx([sum(epoch) / 3 for epoch in zip(*losses, strict=True)])
     assert plot.lines[-1].x == tuple(range(1, EPOCHS + 1))
-    beside = section.figures[1]
-    assert isinstance(beside, Plot)
-    assert plot.y_range == beside.y_range
+    below = section.figures[2]
+    assert isinstance(below, Plot)
+    assert below.title.endswith(": loss"), "a contender's loss and accuracy stand side by side, the next one's below"
+    assert plot.y_range == below.y_range
 
 
 def test_a_diverged_seed_is_drawn_but_not_averaged(analysis: dict[str, Any]) -> None:

@@ -81,11 +81,11 @@ def test_plots_of_an_architecture_share_the_axis_of_scores(analysis: dict[str, A
 
 def test_a_best_value_at_the_edge_of_its_range_is_said_twice(analysis: dict[str, Any]) -> None:
     section = ready(slices(analysis))
-    (edge,) = analysis["search"]["edges"]["mobilenet_v2"]["found"]
-    assert section.sentences[1] == f"mobilenet_v2, at epoch 3: {edge['sentence']}."
-    assert sliced(analysis, "mobilenet_v2", "learning_rate").sentence.endswith("at the edge of its range: widen it.")
+    (edge,) = analysis["learned"]["edges"]
+    assert section.sentences[1] == f"cnn, {edge['sentence']}."
+    assert sliced(analysis, "cnn", edge["knob"]).sentence.endswith("at the edge of its range: widen it.")
     assert "widen" not in sliced(analysis, "cnn", "learning_rate").sentence
-    analysis["search"]["edges"]["mobilenet_v2"]["found"] = []
+    analysis["learned"]["edges"] = []
     said = "No hyperparameter has its best trials at the edge of its range by more than chance."
     assert ready(slices(analysis)).sentences[1] == said
 
