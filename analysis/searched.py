@@ -189,7 +189,8 @@ def _strips(architecture: str, knob: str, options: dict[str, list[Scored]]) -> P
         points=tuple(points),
         categories=tuple(options),
         sentence=f"Dots are trials, bars the medians of the options. {leading} has the best median, {score} "
-        f"(n = {len(options[leading])}); {plain(winner.config[knob])} the best trial, {said(winner.metric, winner.score)}.",
+        f"(n = {len(options[leading])}); {plain(winner.config[knob])} the best trial, "
+        f"{said(winner.metric, winner.score)}.",
     )
 
 

@@ -37,9 +37,9 @@ def slices(analysis: Analysis) -> Section | NotYet:
         f"Each dot is a trial (1 run): its {analysis['experiment']['metric']} at its best epoch against one "
         f"hyperparameter, all others differing too. Filled dots ran to the end{stopped}."
     ]
-    figures, found_edges = [], (analysis.get("learned") or {"edges": ()})["edges"]
+    figures, found_edges = [], (analysis.get("learned") or {}).get("edges")
     for space, trials in found:
-        edges = [edge for edge in found_edges if edge["architecture"] == space.architecture]
+        edges = [edge for edge in found_edges or () if edge["architecture"] == space.architecture]
         at_the_edge = [edge["knob"] for edge in edges]
         sentences += [f"{space.architecture}, {edge['sentence']}." for edge in edges]
         y_range = with_air([trial.score for trial in trials])
@@ -47,8 +47,8 @@ def slices(analysis: Analysis) -> Section | NotYet:
             _slice(space, name, [each for each in trials if name in each.config], rungs, y_range, name in at_the_edge)
             for name in _varied(space, trials)
         ]
-    if not found_edges:
-        sentences.append("No hyperparameter has its best trials at the edge of its range by more than chance.")
+    if found_edges == []:
+        sentences.append("No range was found too narrow, with its best trials crowding at an edge.")
     return Section((*sentences, *left_out), figures=tuple(figures))
 
 
