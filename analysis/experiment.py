@@ -1,6 +1,5 @@
 """An experiment as it lies on disk: what was asked and what happened. Needs no Ray and unpickles nothing."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.history import History, TrialRecord, ranked
+from analysis.course import search_results
+from cluster.history import History, TrialRecord
 from cluster.ledger import LEDGER, read_history
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
-from cluster.table import trial_row
 from foundation import RequestError
 from trainables.cache import ImageCache, open_cache
 from trainables.validated import read_correct, read_losses
@@ -100,31 +99,15 @@ class Experiment:
             "trials": self.history.trials_wanted,
             "seed": self.spec["seed"],
             "architectures": list(self.asked["spaces"]),
+            "spaces": self.asked["spaces"],
             "versions": self.asked["versions"],
             "command_line": self.asked["command_line"],
             "created": self.asked["created"],
         }
 
     def search_results(self) -> dict[str, Any]:
-        """Return the part of `analysis.json` that lists the search's trials, best first."""
-        records = self.history.of_role("search")
-        rows = [
-            trial_row(record, self.metric) | {"config": record.config, "rung": record.rung}
-            for record in ranked(records, self.metric)
-        ]
-        decisions = [row for record in records for row in record.decisions]
-        at_rung = Counter((row["epoch"], row["decision"]) for row in decisions if row.get("rung"))
-        return {
-            "by_status": dict(Counter(row["status"] for row in rows)),
-            "seconds": round(sum(record.seconds() for record in records), 1),
-            "rejected": dict(Counter(row["cause"] for row in self.history.rejected)),
-            "trials": rows,
-            "rungs": [
-                {"epoch": epoch, "went_on": at_rung[epoch, "continue"], "stopped": at_rung[epoch, "stop"]}
-                for epoch in sorted({epoch for epoch, _ in at_rung})
-            ],
-            "stops": dict(Counter(row["cause"] for row in decisions if row["decision"] == "stop")),
-        }
+        """Return the part of `analysis.json` that says how the search went, its trials best first."""
+        return search_results(self.history, self.metric)
 
 
 def open_experiment(folder: Path, history: History | None = None) -> Experiment:

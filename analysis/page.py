@@ -2,10 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 # What analysis.json holds; experiment.py makes it, and the report is drawn from nothing else.
 Analysis = dict[str, Any]
+
+# The numbers of a figure as its reader can have them: the names of the columns, and the rows.
+Row = tuple[Any, ...]
+Numbers = tuple[tuple[str, ...], tuple[Row, ...]]
 
 NOT_ANALYSED = "the analysis has not been run to its end: `convscout analyze` makes these numbers"
 
@@ -30,56 +35,82 @@ class Table:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot. Lines of one `group` share a colour and hide together; a `faint` one is not in the legend."""
+    """One line of a plot. Lines of one `group` share a colour and hide together; a `faint` one is not in the legend.
+
+    A `stepped` line keeps each value until the next.
+    """
 
     name: str
     group: str
     x: tuple[float, ...]
     y: tuple[float | None, ...]
     faint: bool = False
+    stepped: bool = False
 
 
 @dataclass(frozen=True)
-class Plot:
-    """Lines over one pair of axes, with an optional upright mark at `mark` on the x axis.
+class Points:
+    """Points of a plot that look alike, those of one `group`; `x` are numbers, or names out of the plot's categories.
 
-    Plots beside one another share `y_range`, so that they can be compared by eye.
+    `texts` are what pointing at each of them shows. `strength` in 0..1 makes them faint.
+    """
+
+    name: str
+    group: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+    texts: tuple[str, ...]
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What every figure has: a sentence that says what it shows, below it in the report, and where it stands.
+
+    Figures of one `heading` stand together below it, as many beside one another as their `size` allows.
+    """
+
+    sentence: str = ""
+    heading: str = ""
+    size: Literal["small", "medium", "wide"] = "medium"
+
+
+@dataclass(frozen=True)
+class Plot(Figure):
+    """Lines and points over one pair of axes, with an optional upright mark at `mark` on the x axis.
+
+    Plots beside one another share `y_range`, so that they can be compared by eye. With `categories` the x axis is
+    these names in their order; else `x_ticks` are what is written along it, where they are given.
     """
 
     title: str
     x_title: str
     y_title: str
-    lines: tuple[Line, ...]
+    lines: tuple[Line, ...] = ()
+    points: tuple[Points, ...] = ()
     mark: float | None = None
     mark_text: str = ""
+    x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    x_ticks: tuple[float, ...] = ()
+    x_log: bool = False
+    categories: tuple[str, ...] = ()
     square: bool = False
 
-
-@dataclass(frozen=True)
-class Points:
-    """A group of points in a scatter plot; `x` holds numbers, or texts that are categories."""
-
-    name: str
-    x: tuple[float | str, ...]
-    y: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Groups of points over one pair of axes, with an optional line over them; `small` ones stand three in a row."""
-
-    title: str
-    x_title: str
-    y_title: str
-    groups: tuple[Points, ...]
-    line: Line | None = None
-    log_x: bool = False
-    small: bool = False
+    @property
+    def numbers(self) -> Numbers:
+        """A row per number drawn."""
+        rows: list[Row] = [(line.name, x, y) for line in self.lines for x, y in zip(line.x, line.y, strict=True)]
+        if not self.points:
+            return ("series", self.x_title, self.y_title), tuple(rows)
+        rows = [(*row, "") for row in rows]
+        for points in self.points:
+            rows += [(points.name, *row) for row in zip(points.x, points.y, points.texts, strict=True)]
+        return ("series", self.x_title, self.y_title, "note"), tuple(rows)
 
 
 @dataclass(frozen=True)
-class HeatMap:
+class HeatMap(Figure):
     """A confusion matrix: `counts` has a row per true class and a column per predicted class."""
 
     title: str
@@ -91,8 +122,44 @@ class HeatMap:
         """Each row divided by its sum: the share of a class's images that got each label; 0 in an empty row."""
         return tuple(tuple(n / max(1, sum(row)) for n in row) for row in self.counts)
 
+    @property
+    def numbers(self) -> Numbers:
+        """A row per true class."""
+        rows = tuple((name, *row) for name, row in zip(self.names, self.counts, strict=True))
+        return ("true class", *self.names), rows
 
-Figure = Plot | Scatter | HeatMap
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of parallel coordinates: the value of each trial, where that lies in 0..1, and what is written where.
+
+    A trial without a value has None, and a place below 0; `texts` say the values to people.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]
+    places: tuple[float, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Parallel(Figure):
+    """Parallel coordinates: upright axes beside one another, and a line through them for each of the `trials`.
+
+    `bands` are what the lines are coloured by, best first: a name, and the numbers of the lines in it.
+    """
+
+    title: str
+    trials: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    bands: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def numbers(self) -> Numbers:
+        """A row per trial, a column per axis."""
+        rows = tuple(zip(self.trials, *(axis.values for axis in self.axes), strict=True))
+        return ("trial", *(axis.name for axis in self.axes)), rows
 
 
 @dataclass(frozen=True)
@@ -109,15 +176,16 @@ class Section:
     """A section whose numbers are there."""
 
     sentences: tuple[str, ...]
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[Plot | HeatMap | Parallel, ...] = ()
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
     kind: str = "ready"
 
     @property
-    def small(self) -> bool:
-        """Whether its figures stand three in a row."""
-        return any(isinstance(figure, Scatter) and figure.small for figure in self.figures)
+    def panels(self) -> list[tuple[str, str, list[Plot | HeatMap | Parallel]]]:
+        """The figures that stand together: their heading, their size, and they."""
+        grouped = groupby(self.figures, key=lambda figure: (figure.heading, figure.size))
+        return [(heading, size, list(figures)) for (heading, size), figures in grouped]
 
 
 @dataclass(frozen=True)

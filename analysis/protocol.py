@@ -31,7 +31,7 @@ from foundation import Problems, RequestError, fault, write_json
 from spaces import Space
 
 ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
-FORMAT = 2
+FORMAT = 3
 
 Json = dict[str, Any]
 

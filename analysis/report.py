@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from analysis.drawing import draw, templates
 from analysis.html import render_page
-from analysis.page import Analysis
+from analysis.page import Analysis, HeatMap, Parallel, Plot
 from analysis.sections import build_sections
 from foundation import written_beside
 
@@ -28,7 +29,7 @@ def render(analysis: Analysis) -> str:
     from plotly.offline import get_plotlyjs
 
     sections = build_sections(analysis)
-    figures = [draw(figure) for content in sections.values() for figure in getattr(content, "figures", ())]
+    figures = [_drawn(figure) for content in sections.values() for figure in getattr(content, "figures", ())]
     return render_page(
         "report.html",
         name=analysis["experiment"]["name"],
@@ -39,3 +40,9 @@ def render(analysis: Analysis) -> str:
         # "</script" inside the library would end the element early; it holds none today, and this keeps it so.
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
+
+
+def _drawn(figure: Plot | HeatMap | Parallel) -> dict[str, Any]:
+    """Return a figure for the page's script: how to draw it, and its numbers, the names of the columns first."""
+    header, rows = figure.numbers
+    return draw(figure) | {"size": figure.size, "numbers": [header, *rows]}

@@ -1,163 +1,201 @@
-"""The sections of the report on how the search went: its history, its rungs, and each hyperparameter by itself."""
+"""The sections of the report on how the search went: the best so far, who was stopped and why, options compared."""
 
 from collections import Counter
-from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
-from analysis.page import Analysis, Line, NotYet, Points, Scatter, Section, Table
-from analysis.wording import decimal, joined, knob, percent
+from analysis.page import Analysis, Line, NotYet, Plot, Points, Section, Table
+from analysis.scored import Scored, best, median, said, scored
+from analysis.wording import MISSING, joined
+from cluster.history import METRICS
 from foundation import count
+from spaces.domains import Choice, bare, plain, same
+from spaces.space import Space
 
-NO_TRIALS = "no trial of the search has finished an epoch"
-STATES = ("completed", "stopped", "failed")
+# Longer tables are in trials.csv.
+STOPPED_ROWS = 100
+# Below so many hours, minutes are said.
+FEWEST_HOURS = 2
 SIDE_BY_SIDE = ("optimizer", "activation", "schedule", "batch_norm")
-MOST_SLICES = 12
+# `TrialRecord.ended_by`, and how people say it.
+ENDINGS = {
+    "epochs": "after all epochs",
+    "patience": "out of patience",
+    "rung": "at a rung",
+    "budget": "out of time",
+    "failed": "failed",
+}
 
-Row = dict[str, Any]
+
+def best_so_far(analysis: Analysis) -> Section | NotYet:
+    """The best score so far against the number of trials and against the time of the search, and every trial."""
+    trials, sound = scored(analysis), scored(analysis, "completed", "stopped")
+    if not sound:
+        return NotYet("no trial of the search has a score: none finished an epoch, or those that did failed")
+    winner = best(sound)
+    later = sum(trial.row["trial"] > winner.row["trial"] for trial in sound)
+    sentences = [
+        f"The best {winner.metric} is {said(winner.metric, winner.score)}, that of {winner.name} "
+        f"({winner.row['architecture']}, {winner.group}); {count(later, 'trial')} after it found nothing better."
+    ]
+    if unscored := len(analysis["search"]["trials"]) - len(trials):
+        sentences.append(f"Not drawn: {count(unscored, 'trial')} without a finished epoch.")
+    figures = [_course(trials, [float(trial.row["trial"]) for trial in trials], "trial")]
+    seconds = [trial.row["ended_after"] for trial in trials]
+    hours = max(seconds) >= 3600 * FEWEST_HOURS
+    unit, name = (3600, "hours of search") if hours else (60, "minutes of search")
+    figures.append(_course(trials, [each / unit for each in seconds], name))
+    return Section(tuple(sentences), figures=tuple(figures))
 
 
-def history_of_the_best(analysis: Analysis) -> Section | NotYet:
-    """The trials in the order they were proposed, each at its best epoch, and the best value so far."""
-    metric, trials = _scored(analysis)
-    if not trials:
-        return NotYet(NO_TRIALS)
-    trials.sort(key=lambda row: row["trial"])
-    best: list[float] = []
-    when = 0
-    for row in trials:
-        value = row[metric]
-        if not best or _better(value, best[-1], metric):
-            when = row["trial"]
-        best.append(value if not best or _better(value, best[-1], metric) else best[-1])
-    groups = tuple(
-        Points(state, tuple(row["trial"] for row in of_state), tuple(row[metric] for row in of_state))
-        for state in STATES
-        if (of_state := [row for row in trials if _state(row) == state])
+def _course(trials: list[Scored], x: list[float], x_title: str) -> Plot:
+    """Return the trials at their places `x`, in the same order, under the best of them so far."""
+    steps: list[tuple[float, Scored]] = []
+    for at, trial in sorted(zip(x, trials, strict=True), key=lambda pair: pair[0]):
+        if trial.group != "failed" and (not steps or trial.rank > steps[-1][1].rank):
+            steps.append((at, trial))
+    ends = [at for at, _ in steps] + [max(x)]
+    scores = [trial.score for _, trial in steps]
+    points = []
+    for group in ("completed", "stopped", "failed"):
+        of_group = [(at, trial) for at, trial in zip(x, trials, strict=True) if trial.group == group]
+        if of_group:
+            places, found = zip(*of_group, strict=True)
+            points.append(_points(group, group, places, found))
+    order = "in the order of their numbers" if x_title == "trial" else "when they ended, pauses left out"
+    return Plot(
+        title="",
+        x_title=x_title,
+        y_title=trials[0].metric,
+        lines=(Line("best so far", "best", tuple(ends), (*scores, scores[-1]), stepped=True),),
+        points=tuple(points),
+        sentence=f"Trials {order}: each dot is one (1 run) at its best epoch, the line the best of them so far, failed "
+        "ones left out.",
     )
-    line = Line("best so far", "mean", tuple(row["trial"] for row in trials), tuple(best))
-    after = f"trial {when}, {when + 1} of {len(analysis['search']['trials'])}"
-    sentence = f"Each trial at its best epoch (1 run each); the best, {_value(best[-1], metric)}, came with {after}."
-    return Section((sentence,), figures=(Scatter("", "trial", metric, groups, line),))
 
 
-def stopped_where(analysis: Analysis) -> Section | NotYet:
-    """How many trials reached each rung, went on and were stopped there, and why the others ended."""
+def _points(name: str, group: str, x: tuple[float | str, ...], trials: tuple[Scored, ...]) -> Points:
+    return Points(name, group, x, tuple(trial.score for trial in trials), tuple(trial.text for trial in trials))
+
+
+def stopped_trials(analysis: Analysis) -> Section | NotYet:
+    """How many trials each rung judged and stopped, what ended the others, and why each one was stopped."""
     search = analysis.get("search") or {}
-    if not search.get("by_status"):
+    ended = [trial for trial in search.get("trials") or [] if trial["ended_by"]]
+    if not ended:
         return NotYet("no trial of the search has ended yet")
-    rungs = search["rungs"]
-    rows = tuple(
-        (str(r["epoch"]), str(r["went_on"] + r["stopped"]), str(r["went_on"]), str(r["stopped"])) for r in rungs
-    )
-    causes = {"patience": "ran out of patience", "budget": "were stopped because the time budget was used up"}
-    others = [f"{n} {causes[cause]}" for cause, n in search["stops"].items() if cause in causes]
-    failed = [f"{n} {status.replace('_', ' ')}" for status, n in search["by_status"].items()]
-    sentences = [f"Of all trials {joined(failed)}."]
-    if others:
-        sentences.append(f"Of these {joined(others)}.")
-    if not rungs:
-        sentences.append("The method stops no trial early at a rung.")
-        return Section(tuple(sentences))
-    sentences.append(
-        "A rung compares a trial with those that got there before it: the worse two thirds stop. The sentence of each "
-        "decision is in the leaderboard and in the ledger."
-    )
-    header = ("rung, epochs", "trials that got there", "went on", "were stopped")
-    return Section(tuple(sentences), tables=(Table("", header, rows),))
-
-
-def slices(analysis: Analysis) -> Section | NotYet:
-    """Each hyperparameter by itself against the score at the best epoch, by architecture."""
-    metric, trials = _scored(analysis)
-    if len(trials) < 3:
-        return NotYet(f"not enough trials: {count(len(trials), 'trial')} finished an epoch")
-    figures = []
-    for architecture in dict.fromkeys(row["architecture"] for row in trials):
-        of_it = [row for row in trials if row["architecture"] == architecture]
-        names = [name for name in dict.fromkeys(n for row in of_it for n in row["config"]) if _varies(name, of_it)]
-        figures += [_slice(architecture, name, of_it, metric) for name in names[:MOST_SLICES]]
-    sentence = (
-        f"{metric} of each trial at its best epoch (1 run each) against one hyperparameter; all others vary too, so a "
-        "trend here can be that of another. Stopped trials ran for fewer epochs."
-    )
-    return Section((sentence,), figures=tuple(figures))
-
-
-def options_side_by_side(analysis: Analysis) -> Section | NotYet:
-    """Optimizers, activations and the like: how many trials each option had, and what they reached."""
-    metric, trials = _scored(analysis)
+    causes = Counter(_ending(trial) for trial in ended)
+    endings = [f"{causes[cause]} {words}" for cause, words in ENDINGS.items() if causes[cause]]
+    sentences = [f"How {count(len(ended), 'trial')} ended: {joined(endings)}."]
     tables = []
-    for architecture in dict.fromkeys(row["architecture"] for row in trials):
-        of_it = [row for row in trials if row["architecture"] == architecture]
-        for name in SIDE_BY_SIDE:
-            if _varies(name, of_it):
-                tables.append(_options(architecture, name, of_it, metric))
-    if not tables:
-        return NotYet("no optimizer, activation or schedule varied among trials that finished an epoch")
-    sentence = (
-        "A search is no controlled comparison: options differ in how often they were tried, and with which other "
-        "values (TPE tries more often what did well). `convscout analyze RUN --ablate optimizer` compares with "
-        "all else equal."
-    )
-    return Section((sentence,), tables=tuple(tables))
-
-
-def _scored(analysis: Analysis) -> tuple[str, list[Row]]:
-    """Return the metric, and the trials that have a value of it."""
-    metric = analysis["experiment"]["metric"]
-    trials = (analysis.get("search") or {}).get("trials") or []
-    return metric, [row for row in trials if row.get(metric) is not None]
-
-
-def _better(value: float, other: float, metric: str) -> bool:
-    return value < other if metric == "val_loss" else value > other
-
-
-def _value(value: float, metric: str) -> str:
-    return decimal(value) if metric == "val_loss" else percent(value)
-
-
-def _state(row: Row) -> str:
-    return row["status"] if row["status"] in STATES else "failed"
-
-
-def _varies(name: str, trials: Sequence[Row]) -> bool:
-    return len({str(row["config"][name]) for row in trials if name in row["config"]}) > 1
-
-
-def _slice(architecture: str, name: str, trials: Sequence[Row], metric: str) -> Scatter:
-    having = [row for row in trials if name in row["config"]]
-    values = [row["config"][name] for row in having]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    log = numbers and min(values) > 0 and max(values) / min(values) >= 20
-    groups = tuple(
-        Points(
-            state,
-            tuple(row["config"][name] if numbers else knob(row["config"][name]) for row in of_state),
-            tuple(row[metric] for row in of_state),
+    if search["rungs"]:
+        sentences.append(
+            "A rung compares trials of one architecture after so many epochs: one goes on if it is at or above the "
+            "cutoff, the top third of those that got there before it (Li et al., 2020). The first always goes on."
         )
-        for state in STATES
-        if (of_state := [row for row in having if _state(row) == state])
-    )
-    return Scatter(f"{architecture}: {name}", name, metric, groups, log_x=log, small=True)
+        tables.append(_rungs(search["rungs"]))
+    else:
+        sentences.append(f"{analysis['experiment']['method']} has judged no trial at a rung.")
+    tables.append(_endings(ended))
+    stopped = sorted((trial for trial in ended if trial["status"] == "stopped"), key=lambda trial: trial["trial"])
+    if len(stopped) > STOPPED_ROWS:
+        sentences.append(f"The first {STOPPED_ROWS} of {len(stopped):,} stopped trials; trials.csv has all of them.")
+    if stopped:
+        tables.append(_stopped(stopped[:STOPPED_ROWS]))
+    return Section(tuple(sentences), tables=tuple(tables))
 
 
-def _options(architecture: str, name: str, trials: Sequence[Row], metric: str) -> Table:
-    values: dict[str, list[Row]] = {}
-    for row in trials:
-        if name in row["config"]:
-            values.setdefault(knob(row["config"][name]), []).append(row)
-    best = min if metric == "val_loss" else max
-    rows = []
-    for option, of_option in values.items():
-        scores = [row[metric] for row in of_option]
-        ended = Counter(row["status"] for row in of_option)
-        rows.append((best(scores), option, scores, ended))
-    rows.sort(key=lambda row: row[0], reverse=metric != "val_loss")
-    shown = tuple(
-        (option, str(len(scores)), str(ended["completed"]), _value(median(scores), metric), _value(top, metric))
-        for top, option, scores, ended in rows
+def _rungs(rows: list[dict[str, Any]]) -> Table:
+    header = ("architecture", "rung (epoch)", "judged", "went on", "stopped", "last decision there")
+    columns = ("architecture", "epoch", "judged", "went_on", "stopped", "sentence")
+    return Table("Rungs", header, tuple(tuple(str(row[column]) for column in columns) for row in rows))
+
+
+def _endings(ended: list[dict[str, Any]]) -> Table:
+    architectures = sorted({trial["architecture"] for trial in ended})
+    counts = Counter((trial["architecture"], _ending(trial)) for trial in ended)
+    rows = tuple(
+        (name, *(str(counts[name, cause]) for cause in ENDINGS), str(sum(t["architecture"] == name for t in ended)))
+        for name in architectures
     )
-    header = (name, "trials", "ran to the end", f"median {metric}", f"best {metric}")
-    return Table(f"{architecture}: {name}", header, shown)
+    header = ("architecture", *ENDINGS.values(), "all")
+    return Table("How trials ended", header, rows)
+
+
+def _stopped(trials: list[dict[str, Any]]) -> Table:
+    rows = tuple(
+        (str(trial["trial"]), trial["architecture"], _at(trial), trial["stop_reason"] or "") for trial in trials
+    )
+    return Table("Stopped trials", ("trial", "architecture", "stopped", "why"), rows)
+
+
+def _at(trial: dict[str, Any]) -> str:
+    return f"at rung {trial['rung']}" if trial["ended_by"] == "rung" else f"after {count(trial['epochs_run'], 'epoch')}"
+
+
+def _ending(trial: dict[str, Any]) -> str:
+    return trial["ended_by"] if trial["ended_by"] in ENDINGS else "failed"
+
+
+def side_by_side(analysis: Analysis) -> Section | NotYet:
+    """The scores of the trials by optimizer, activation and the like: how many, the median, the best, the spread."""
+    trials = scored(analysis, "completed", "stopped")
+    rows: list[tuple[str, ...]] = []
+    figures = []
+    for architecture, knobs in analysis["experiment"]["spaces"].items():
+        space = Space.from_rows(knobs)
+        own = [trial for trial in trials if trial.row["architecture"] == architecture]
+        for knob in (knob for knob in SIDE_BY_SIDE if knob in space.knobs):
+            options = _by_option(space, knob, own)
+            if sum(map(bool, options.values())) > 1:
+                figures.append(_strips(architecture, knob, {option: of for option, of in options.items() if of}))
+                rows += [(architecture, knob, *_option_row(option, of)) for option, of in options.items()]
+    if not figures:
+        return NotYet("not enough trials: of no architecture were two optimizers, activations or schedules tried")
+    tpe = str(analysis["experiment"]["method"]).startswith("tpe")
+    uneven = "TPE does not sample evenly: what looked good was tried more often, beside other good values. "
+    sentences = (
+        f"{trials[0].metric} of each trial (1 run) at its best epoch, of those that were stopped too.",
+        f"{uneven if tpe else ''}All other hyperparameters differ as well, so these are no controlled comparisons: "
+        "`convscout analyze RUN --ablate optimizer` makes one.",
+    )
+    header = ("architecture", "hyperparameter", "option", "trials", "to the end", "median", "best", "best trial")
+    return Section(sentences, figures=tuple(figures), tables=(Table("", header, tuple(rows)),))
+
+
+def _by_option(space: Space, knob: str, trials: list[Scored]) -> dict[str, list[Scored]]:
+    domain = bare(space.knobs[knob].domain)
+    options = domain.options if isinstance(domain, Choice) else ()
+    having = [trial for trial in trials if knob in trial.config]
+    return {plain(option): [each for each in having if same(each.config[knob], option)] for option in options}
+
+
+def _strips(architecture: str, knob: str, options: dict[str, list[Scored]]) -> Plot:
+    """Return the trials of each option beside one another, and the medians."""
+    points = []
+    for group, name in (("completed", "ran to the end"), ("stopped", "stopped")):
+        found = [(option, trial) for option, trials in options.items() for trial in trials if trial.group == group]
+        if found:
+            points.append(_points(name, group, *zip(*found, strict=True)))
+    medians = {option: median(trials) for option, trials in options.items()}
+    winner = best([trial for trials in options.values() for trial in trials])
+    leading = max(medians, key=lambda option: METRICS[winner.metric] * medians[option])
+    texts = tuple(f"median of {option}: {said(winner.metric, value)}" for option, value in medians.items())
+    points.append(Points("median", "median", tuple(medians), tuple(medians.values()), texts))
+    score = said(winner.metric, medians[leading])
+    return Plot(
+        title=f"{architecture}: {knob}",
+        x_title="",
+        y_title=winner.metric,
+        points=tuple(points),
+        categories=tuple(options),
+        sentence=f"Dots are trials, bars the medians of the options. {leading} has the best median, {score} "
+        f"(n = {len(options[leading])}); {plain(winner.config[knob])} the best trial, {said(winner.metric, winner.score)}.",
+    )
+
+
+def _option_row(option: str, trials: list[Scored]) -> tuple[str, ...]:
+    if not trials:
+        return (option, "0", "0", MISSING, MISSING, MISSING)
+    winner, to_the_end = best(trials), sum(trial.group == "completed" for trial in trials)
+    figures = (said(winner.metric, median(trials)), said(winner.metric, winner.score), str(winner.row["trial"]))
+    return (option, str(len(trials)), str(to_the_end), *figures)

@@ -12,7 +12,8 @@ import numpy as np
 from analysis.comparison import comparison, one_knob_changed
 from analysis.findings import could_still_win, what_mattered
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
-from analysis.searched import history_of_the_best, options_side_by_side, slices, stopped_where
+from analysis.searched import best_so_far, side_by_side, stopped_trials
+from analysis.slices import parallel_coordinates, slices
 from analysis.summary import summary
 from analysis.tested import (
     calibration,
@@ -23,7 +24,7 @@ from analysis.tested import (
     worst_mistakes,
 )
 from analysis.troubles import troubles
-from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent
+from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent, with_air
 from foundation import count
 
 Content = Section | NotYet | Failed
@@ -75,7 +76,10 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
         )
         for rank, trial in enumerate(shown, start=1)
     )
-    sentences = ["Each trial is 1 run, judged on the validation split at its best epoch."]
+    sentences = [
+        "Each trial is 1 run, judged on the validation split at its best epoch. Those that reached the highest rung "
+        "come first, whatever others scored on the way; the rung of one that ran to the end is the last epoch."
+    ]
     if len(trials) > len(shown):
         sentences.append(f"The best {len(shown)} of {len(trials):,} trials; all of them are in trials.csv.")
     return Section(tuple(sentences), tables=(Table("", (*header, *knobs, "parameters", "time", "why it ended"), rows),))
@@ -137,12 +141,13 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Precision and recall": precision_recall,
     "Calibration": calibration,
     "Leaderboard": leaderboard,
-    "History of the best": history_of_the_best,
-    "Rungs": stopped_where,
-    "Options side by side": options_side_by_side,
-    "Slices": slices,
-    "What mattered": what_mattered,
+    "History of the best": best_so_far,
+    "Stopped trials": stopped_trials,
     "Could still win": could_still_win,
+    "What mattered": what_mattered,
+    "Slices": slices,
+    "Parallel coordinates": parallel_coordinates,
+    "Options side by side": side_by_side,
     "Configuration": configuration,
     "One knob changed": one_knob_changed,
     "What went wrong": troubles,
@@ -182,18 +187,15 @@ def _curves_sentence(contender: dict[str, Any]) -> str:
 
 
 def _value_range(contenders: list[dict[str, Any]], measure: str) -> tuple[float, float]:
-    """Return the range that all curves of a measure fit in, with a little air, so that contenders share an axis."""
-    values = [
+    """Return the range that all curves of a measure fit in, so that contenders share an axis."""
+    return with_air(
         value
         for contender in contenders
         for run in contender["curves"]
         for split in ("train", "val")
         for value in run[f"{split}_{measure}"]
         if value is not None
-    ]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    air = 0.05 * ((high - low) or 1.0)
-    return low - air, high + air
+    )
 
 
 def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range: tuple[float, float]) -> Plot:
@@ -217,6 +219,8 @@ def _curves_plot(contender: dict[str, Any], measure: str, y_title: str, y_range:
         mark=chosen,
         mark_text=f"epoch {chosen}",
         y_range=y_range,
+        sentence=f"Mean {measure} over the training and the validation images after each epoch; faint lines are "
+        "single runs, upright is the number of epochs that was chosen.",
     )
 
 

@@ -42,7 +42,8 @@ def confusion_matrix(analysis: Analysis) -> Section | NotYet:
     if isinstance(figures, NotYet):
         return figures
     names, counts = tuple(analysis["experiment"]["classes"]), tuple(tuple(row) for row in figures["confusion"])
-    matrix = HeatMap("", names, counts)
+    n_images = count(sum(map(sum, counts)), "test image")
+    matrix = HeatMap("", names, counts, sentence=f"How many of {n_images} of each class got which label.")
     errors = [
         (n, true, predicted)
         for true, row in enumerate(counts)
@@ -89,7 +90,16 @@ def roc_curves(analysis: Analysis) -> Section | NotYet:
         sentence += (
             f" Drawn are the mean over all {len(curves)} classes and the {ROC_CLASSES} classes with the lowest AUC."
         )
-    plot = Plot("", "false positive rate", "true positive rate", tuple(lines), y_range=(0.0, 1.0), square=True)
+    plot = Plot(
+        "",
+        "false positive rate",
+        "true positive rate",
+        tuple(lines),
+        y_range=(0.0, 1.0),
+        square=True,
+        sentence="For every threshold, the share of a class's images that is found (up) against the share of others "
+        "that is taken for it (to the right).",
+    )
     return Section((sentence,), figures=(plot,))
 
 
@@ -115,7 +125,16 @@ def precision_recall(analysis: Analysis) -> Section | NotYet:
     )
     if len(curves) > ROC_CLASSES:
         sentence += f" Drawn are the {ROC_CLASSES} of {len(curves)} classes with the lowest."
-    plot = Plot("", "recall", "precision", lines, y_range=(0.0, 1.02), square=True)
+    plot = Plot(
+        "",
+        "recall",
+        "precision",
+        lines,
+        y_range=(0.0, 1.02),
+        square=True,
+        sentence="For every threshold, the share of what is taken for a class that is of it (up) against the share of "
+        "the class that is found (to the right).",
+    )
     return Section((sentence,), figures=(plot,))
 
 
@@ -145,7 +164,16 @@ def calibration(analysis: Analysis) -> Section | NotYet:
         ),
         Line("as sure as right", "chance", (0.0, 1.0), (0.0, 1.0), faint=True),
     )
-    plot = Plot("", "how sure it was", "how often it was right", lines, y_range=(0.0, 1.02), square=True)
+    plot = Plot(
+        "",
+        "how sure it was",
+        "how often it was right",
+        lines,
+        y_range=(0.0, 1.02),
+        square=True,
+        sentence="The line joins bins of answers with about the same probability: below the straight one the model is "
+        "surer than it is right.",
+    )
     rows = tuple((percent(row["confidence"]), percent(row["accuracy"]), f"{row['n']:,}") for row in bins)
     table = Table("", ("mean probability", "accuracy", "test images"), rows)
     return Section(sentences, figures=(plot,), tables=(table,))

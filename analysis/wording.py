@@ -1,6 +1,6 @@
 """How numbers are said to people: one way of writing percentages, intervals, durations and knob values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from foundation import count
@@ -102,3 +102,11 @@ def resizing(description: Mapping[str, Any]) -> str:
     what = "the centre square" if description["resize"] == "crop" else "the whole image, whatever its shape,"
     how = "a side that shrinks is averaged, one that grows is interpolated linearly"
     return f"{what} is scaled to {width} x {height} pixels; {how}"
+
+
+def with_air(values: Iterable[float]) -> tuple[float, float]:
+    """Return the range that values fit in with a little air, so that plots of them can share an axis; 0..1 of none."""
+    found = list(values)
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    air = 0.05 * ((high - low) or 1.0)
+    return low - air, high + air

@@ -43,6 +43,7 @@ class TrialRecord:
     stop_reason: str | None = None
     error: str | None = None
     ended_time: float | None = None
+    ended_after: float | None = None  # seconds of its role, as `History.seconds` counts them
     _lost_before: int = 0
 
     @property
@@ -73,7 +74,7 @@ class TrialRecord:
         """Make it a running trial again, as if it had not ended; what it was charged with before is forgiven."""
         self.reopened += 1
         self._lost_before = len(self.lost)
-        self.status = self.stop_reason = self.error = self.ended_time = None
+        self.status = self.stop_reason = self.error = self.ended_time = self.ended_after = None
 
     @property
     def rung(self) -> int:
@@ -85,6 +86,18 @@ class TrialRecord:
         if self.status == "completed":
             return int(self.work["epochs"])
         return max((row["epoch"] for row in self.decisions if row.get("rung")), default=0)
+
+    @property
+    def ended_by(self) -> str | None:
+        """What ended it: `epochs` (it ran them all), `rung`, `patience`, `budget`, or the status of a failed one.
+
+        None while it is live. What had stopped a trial that was rescued afterwards does not count.
+        """
+        if self.live or self.failed:
+            return self.status
+        last = self.decisions[-1] if self.decisions else None
+        stopped = last is not None and last["decision"] == "stop" and last["epoch"] == len(self.epochs)
+        return str(last["cause"]) if last and stopped else "epochs"
 
     def best_epoch(self, metric: str) -> Row | None:
         """Return the epoch row with the best finite value of `metric`, the earliest of equals; None before any."""
@@ -162,6 +175,8 @@ class History:
         role = self.trials[row["trial"]].role if row.get("trial") in self.trials else None
         if role and (incarnation, before) == (row["incarnation"], role):
             self.seconds[role] += max(0.0, row["time"] - time)
+        if role and row["event"] == "ended":
+            self.trials[row["trial"]].ended_after = self.seconds[role]
         self._last = row["incarnation"], role, row["time"]
 
     def of_role(self, *roles: str) -> list[TrialRecord]:

@@ -22,6 +22,7 @@ def trial_row(record: TrialRecord, metric: str) -> dict[str, Any]:
         "status": record.status or ("running" if record.attempts else "waiting"),
         "stop_reason": record.stop_reason,
         "error": record.error,
+        "rung": record.rung,
         "epochs_run": len(record.epochs),
         "epochs": record.work["epochs"],
         "best_epoch": best.get("epoch"),

@@ -16,7 +16,15 @@ _LOOK = """<!doctype html><body style="margin:0">
 <script>
 const frame = document.querySelector("iframe");
 const scrolled = (element) => element.closest(".scroll, .box, .path") !== null;
-frame.onload = () => {{
+// What a click on a button for CSV would save.
+async function saved(view, buttons) {{
+  const blobs = [];
+  view.URL.createObjectURL = (blob) => {{ blobs.push(blob); return "#"; }};
+  view.HTMLAnchorElement.prototype.click = () => {{}};
+  buttons.forEach((button) => button.click());
+  return Promise.all(blobs.map((blob) => blob.text()));
+}}
+frame.onload = async () => {{
   const page = frame.contentDocument, width = page.documentElement.clientWidth;
   const found = {{
     width,
@@ -26,7 +34,9 @@ frame.onload = () => {{
       .map((element) => element.outerHTML.slice(0, 200)),
     missing_images: [...page.images].filter((image) => !image.naturalWidth).length,
     images: page.images.length,
-    figures: [...page.querySelectorAll(".js-plotly-plot")].filter((plot) => plot.querySelector(".main-svg")).length,
+    missing_figures: [...page.querySelectorAll(".drawn")].filter((place) => !place.querySelector(".trace, .hm")).length,
+    figures: page.querySelectorAll(".drawn").length,
+    downloads: await saved(frame.contentWindow, page.querySelectorAll("button.csv")),
     requests: frame.contentWindow.performance.getEntriesByType("resource").map((entry) => entry.name),
     text: page.body.innerText,
   }};
@@ -39,14 +49,19 @@ frame.onload = () => {{
 
 @dataclass(frozen=True)
 class Seen:
-    """What a page looks like at one width; `console` holds script errors and everything its policy refused."""
+    """What a page looks like at one width; `console` holds script errors and everything its policy refused.
+
+    `downloads` are the texts that its buttons for CSV save, in the order of the buttons.
+    """
 
     width: int
     scroll_width: int
     overflowing: list[str]
     missing_images: int
     images: int
+    missing_figures: int
     figures: int
+    downloads: list[str]
     requests: list[str]
     text: str
     console: list[str]
@@ -55,6 +70,7 @@ class Seen:
         assert self.console == []
         assert self.requests == []
         assert self.missing_images == 0
+        assert self.missing_figures == 0
         assert self.overflowing == []
         assert self.scroll_width <= self.width
 

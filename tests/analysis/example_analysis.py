@@ -4,14 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from example_search import EPOCHS, SPACES, ExampleSearch
 
 from analysis.compare import compare
+from analysis.course import search_results
 from analysis.epochs import choose_epochs
 from analysis.evaluate import Predictions, test_comparisons, test_figures
 from analysis.metrics import over_seeds
 
 CLASSES = ("aeroplane", "<b>bird</b>", "cat & dog", "deer", "=frog", "horse", "ship", "truck", "lorry", "van")
-EPOCHS = 30
 TUNED, BASELINE = "cnn trial 3", "cnn baseline"
 
 
@@ -26,28 +27,18 @@ def example_analysis(
         _contender(rng, BASELINE, 0.74, 0.10, n_seeds, finals[BASELINE])
         | test_figures(predictions, finals[BASELINE], classes),
     ]
-    trials = _trials(rng, n_trials)
-    by_status: dict[str, int] = {}
-    for trial in trials:
-        by_status[trial["status"]] = by_status.get(trial["status"], 0) + 1
+    search = search_results(ExampleSearch(n_trials).history, "val_accuracy")
     return {
-        "format": 2,
+        "format": 3,
         "experiment": _experiment(classes, n_trials),
         "troubles": {
-            "failed": [{"trial": 7, "role": "search", "status": "diverged", "error": "epoch 3: train_loss nan"}],
+            "failed": [{"trial": 7, "role": "search", "status": "diverged", "error": "epoch 2: train_loss nan"}],
             "lost": [{"trial": 9, "attempt": 1, "cause": "died", "error": "the worker process died (SYSTEM_ERROR)"}],
             "rescued": [4],
             "interruptions": 1,
             "changed": ["torch was 2.9.0 and is 2.9.1"],
         },
-        "search": {
-            "by_status": by_status,
-            "seconds": 4380.0,
-            "rejected": {"impossible": 3, "too_long": 1},
-            "trials": trials,
-            "rungs": [{"epoch": 3, "went_on": 20, "stopped": 17}, {"epoch": 9, "went_on": 12, "stopped": 8}],
-            "stops": {"rung": 25, "patience": 2},
-        },
+        "search": search | {"rejected": {"impossible": 3, "too_long": 1}},
         "learned": _learned(),
         "contenders": contenders,
         "folds": 0,
@@ -87,37 +78,12 @@ def _experiment(classes: tuple[str, ...], n_trials: int) -> dict[str, Any]:
         "epochs": EPOCHS,
         "trials": n_trials,
         "seed": 0,
-        "architectures": ["cnn", "mobilenet_v2"],
+        "architectures": list(SPACES),
+        "spaces": {name: space.rows() for name, space in SPACES.items()},
         "versions": {"python": "3.11.9", "torch": "2.15.0", "ray": "2.60.0"},
         "command_line": "convscout search data/photos-small.zip --arch cnn --arch mobilenet_v2 --trials 40",
         "created": "2026-01-05T10:12:00+00:00",
     }
-
-
-def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
-    trials = []
-    for trial in range(n_trials):
-        status = "completed" if trial < 12 else "stopped" if trial < n_trials - 3 else "diverged"
-        epochs_run = EPOCHS if status == "completed" else int(rng.integers(1, 12))
-        trials.append(
-            {
-                "trial": int((trial * 7 + 3) % n_trials),
-                "architecture": ("cnn", "mobilenet_v2")[trial % 2],
-                "status": status,
-                "stop_reason": "val_loss 1.92, the cutoff of 12 trials was 1.61" if status == "stopped" else None,
-                "error": "the training loss is not finite" if status == "diverged" else None,
-                "rung": EPOCHS if status == "completed" else 3,
-                "epochs_run": epochs_run,
-                "epochs": EPOCHS,
-                "best_epoch": max(1, epochs_run - 2),
-                "val_loss": None if status == "diverged" else 0.7 + 0.02 * trial,
-                "val_accuracy": None if status == "diverged" else 0.80 - 0.01 * trial,
-                "seconds": 4.0 * epochs_run,
-                "n_params": 1_234_567,
-                "config": _config(rng, trial // 2 % 2),
-            }
-        )
-    return trials
 
 
 def _config(rng: np.random.Generator, momentum: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the search went, in numbers: its history, its rungs, each option and each hyperparameter by itself."""
+"""How a search went, in the report: the numbers of each section, with trials that failed and without any."""
 
 import copy
 from typing import Any
@@ -6,22 +6,21 @@ from typing import Any
 import pytest
 from example_analysis import example_analysis
 
-from analysis.drawing import draw
-from analysis.page import NotYet, Scatter, Section
-from analysis.searched import MOST_SLICES, history_of_the_best, options_side_by_side, slices, stopped_where
+from analysis.page import NotYet, Plot, Section
+from analysis.searched import best_so_far, side_by_side, stopped_trials
+from analysis.slices import parallel_coordinates, slices
 
-SECTIONS = (history_of_the_best, options_side_by_side, slices, stopped_where)
-
-
-def trial(number: int, accuracy: float | None, status: str = "completed", **config: Any) -> dict[str, Any]:
-    return {"trial": number, "architecture": "cnn", "status": status, "val_accuracy": accuracy, "config": config} | {
-        "val_loss": None if accuracy is None else 1 - accuracy
-    }
+SECTIONS = (best_so_far, stopped_trials, side_by_side, slices, parallel_coordinates)
 
 
-def analysis(*trials: dict[str, Any], metric: str = "val_accuracy", **search: Any) -> dict[str, Any]:
-    found = {"trials": list(trials), "by_status": {"completed": len(trials)}, "rungs": [], "stops": {}}
-    return {"experiment": {"metric": metric}, "search": found | search}
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    return example_analysis()
+
+
+@pytest.fixture
+def analysis(example: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(example)
 
 
 def ready(content: Section | NotYet) -> Section:
@@ -29,71 +28,140 @@ def ready(content: Section | NotYet) -> Section:
     return content
 
 
-def test_the_best_so_far_never_falls_and_its_trial_is_named() -> None:
-    searched = (trial(2, 0.4), trial(0, 0.5), trial(1, 0.7, "stopped"), trial(3, None, "diverged"))
-    section = ready(history_of_the_best(analysis(*searched)))
-    (figure,) = section.figures
-    assert isinstance(figure, Scatter)
-    assert figure.line is not None
-    assert (figure.line.x, figure.line.y) == ((0, 1, 2), (0.5, 0.7, 0.7))
-    assert [(group.name, group.x) for group in figure.groups] == [("completed", (0, 2)), ("stopped", (1,))]
-    assert "the best, 70.0 %, came with trial 1, 2 of 4." in section.sentences[0]
-    lowest = ready(history_of_the_best(analysis(*searched, metric="val_loss"))).figures[0]
-    assert isinstance(lowest, Scatter)
-    assert lowest.line is not None
-    assert lowest.line.y == pytest.approx((0.5, 0.3, 0.3))
+def plots(section: Section) -> list[Plot]:
+    return [figure for figure in section.figures if isinstance(figure, Plot)]
 
 
-def test_rungs_count_who_got_there_and_who_stopped() -> None:
-    found = analysis(
-        trial(0, 0.5),
-        by_status={"completed": 3, "stopped": 4, "out_of_memory": 1},
-        rungs=[{"epoch": 1, "went_on": 4, "stopped": 3}, {"epoch": 3, "went_on": 3, "stopped": 0}],
-        stops={"rung": 3, "budget": 1, "patience": 2},
+def fail_all(analysis: dict[str, Any]) -> None:
+    for trial in analysis["search"]["trials"]:
+        trial.update(status="diverged", ended_by="diverged", rung=0, stop_reason=None)
+    analysis["search"].update(by_status={"diverged": 40}, rungs=[])
+
+
+def test_the_best_so_far_by_number_and_by_time(analysis: dict[str, Any]) -> None:
+    section = ready(best_so_far(analysis))
+    assert section.sentences == (
+        "The best val_accuracy is 83.5 %, that of trial 3 (cnn, completed); 34 trials after it found nothing better.",
+        "Not drawn: 1 trial without a finished epoch.",
     )
-    section = ready(stopped_where(found))
-    assert section.sentences[0] == "Of all trials 3 completed, 4 stopped and 1 out of memory."
-    assert "1 were stopped because the time budget was used up" in section.sentences[1]
-    assert "2 ran out of patience" in section.sentences[1]
-    assert section.tables[0].rows == (("1", "7", "4", "3"), ("3", "3", "3", "0"))
-    assert ready(stopped_where(analysis(trial(0, 0.5)))).sentences[-1] == "The method stops no trial early at a rung."
+    by_number, by_time = plots(section)
+    scores = {row["trial"]: row["val_accuracy"] for row in analysis["search"]["trials"]}
+    (line,) = by_number.lines
+    assert line.stepped
+    assert line.x == (0.0, 2.0, 3.0, 39.0)
+    assert line.y == (scores[0], scores[2], scores[3], scores[3])
+    assert {points.group: len(points.x) for points in by_number.points} == {"completed": 12, "stopped": 26, "failed": 1}
+    ended = {row["trial"]: row["ended_after"] for row in analysis["search"]["trials"]}
+    assert by_time.x_title == "minutes of search"
+    assert by_time.lines[0].x == pytest.approx([ended[0] / 60, ended[2] / 60, ended[3] / 60, ended[39] / 60])
 
 
-def test_options_say_how_often_they_were_tried_and_that_this_is_no_comparison() -> None:
-    searched = [trial(n, 0.5 + n / 100, optimizer="adam", activation="relu") for n in range(3)]
-    searched.append(trial(3, 0.9, "stopped", optimizer="sgd", activation="relu"))
-    section = ready(options_side_by_side(analysis(*searched)))
-    assert [table.title for table in section.tables] == ["cnn: optimizer"]
-    assert section.tables[0].rows == (("sgd", "1", "0", "90.0 %", "90.0 %"), ("adam", "3", "3", "51.0 %", "52.0 %"))
-    assert "no controlled comparison" in section.sentences[0]
+def test_long_searches_are_counted_in_hours_and_losses_fall(analysis: dict[str, Any]) -> None:
+    analysis["experiment"]["metric"] = "val_loss"
+    for trial in analysis["search"]["trials"]:
+        trial["ended_after"] *= 10
+    section = ready(best_so_far(analysis))
+    assert section.sentences[0].startswith("The best val_loss is 0.3959, that of trial 3")
+    by_time = plots(section)[1]
+    assert by_time.x_title == "hours of search"
+    assert max(by_time.lines[0].x) == pytest.approx(analysis["search"]["seconds"] * 10 / 3600)
+    losses = [loss for loss in by_time.lines[0].y if loss is not None]
+    assert losses == sorted(losses, reverse=True)
 
 
-def test_slices_have_a_log_axis_where_a_range_is_wide_and_categories_where_it_has_words() -> None:
-    rates = (1e-4, 1e-3, 1e-2)
-    searched = [
-        trial(n, 0.5, learning_rate=rate, optimizer=name, depth=3)
-        for n, (rate, name) in enumerate(zip(rates, ("adam", "sgd", "<b>"), strict=True))
-    ]
-    rate, optimizer = (figure for figure in ready(slices(analysis(*searched))).figures)
-    assert isinstance(rate, Scatter)
-    assert isinstance(optimizer, Scatter)
-    assert (rate.log_x, rate.groups[0].x) == (True, rates)
-    drawn = draw(optimizer)
-    assert (drawn["layout"]["xaxis"]["type"], drawn["data"][0]["x"]) == ("category", ["adam", "sgd", "&lt;b&gt;"])
-    many = [trial(n, 0.5, **{f"knob{k}": n for k in range(30)}) for n in range(3)]
-    assert len(ready(slices(analysis(*many))).figures) == MOST_SLICES
+def test_a_failed_trial_is_drawn_but_never_the_best(analysis: dict[str, Any]) -> None:
+    failed = next(trial for trial in analysis["search"]["trials"] if trial["trial"] == 7)
+    failed["val_accuracy"] = 0.99
+    section = ready(best_so_far(analysis))
+    assert "83.5 %" in section.sentences[0]
+    assert all(0.99 not in plot.lines[0].y for plot in plots(section))
+    assert plots(section)[0].points[-1].y == (0.99,)
+
+
+def test_stopped_trials_are_counted_by_rung_and_by_what_ended_them(analysis: dict[str, Any]) -> None:
+    section = ready(stopped_trials(analysis))
+    assert section.sentences[0] == "How 40 trials ended: 12 after all epochs, 25 at a rung, 1 out of time and 2 failed."
+    rungs, endings, stopped = section.tables
+    assert [row[:2] for row in rungs.rows[:3]] == [("cnn", "3"), ("cnn", "9"), ("cnn", "27")]
+    assert all(int(row[2]) == int(row[3]) + int(row[4]) for row in rungs.rows)
+    assert "the cutoff of" in rungs.rows[0][-1]
+    assert endings.header[1:] == ("after all epochs", "out of patience", "at a rung", "out of time", "failed", "all")
+    assert endings.rows[0] == ("cnn", "2", "0", "15", "1", "2", "20")
+    assert len(stopped.rows) == 26
+    assert stopped.rows[-1] == ("39", "cnn", "after 2 epochs", "stopped at epoch 2: the time budget is used up")
+    assert stopped.rows[0][2] == "at rung 3"
+
+
+def test_more_stopped_trials_than_a_table_shows(analysis: dict[str, Any]) -> None:
+    analysis["search"]["trials"] *= 5
+    section = ready(stopped_trials(analysis))
+    assert len(section.tables[-1].rows) == 100
+    assert "The first 100 of 130 stopped trials; trials.csv has all of them." in section.sentences
+
+
+def test_patience_is_counted_and_a_method_without_rungs_says_so(analysis: dict[str, Any]) -> None:
+    analysis["experiment"]["method"] = "random"
+    analysis["search"]["rungs"] = []
+    for trial in analysis["search"]["trials"]:
+        trial.update(status="completed", ended_by="patience", rung=30)
+    section = ready(stopped_trials(analysis))
+    assert section.sentences == ("How 40 trials ended: 40 out of patience.", "random has judged no trial at a rung.")
+    assert len(section.tables) == 1
+
+
+def test_options_are_compared_by_median_and_best_and_not_as_an_experiment(analysis: dict[str, Any]) -> None:
+    trials = [trial for trial in analysis["search"]["trials"] if trial["architecture"] == "cnn"]
+    analysis["search"]["trials"] = trials[:5]
+    for trial, (optimizer, score) in zip(
+        trials, [("sgd", 0.9), ("sgd", 0.1), ("sgd", 0.2), ("adam", 0.5), ("adam", 0.6)], strict=False
+    ):
+        trial.update(val_accuracy=score, ended_by="epochs", status="completed")
+        trial["config"].update(optimizer=optimizer, activation="relu", schedule="step", batch_norm=score > 0.5)
+    section = ready(side_by_side(analysis))
+    assert "TPE does not sample evenly" in section.sentences[1]
+    assert "no controlled comparisons: `convscout analyze RUN --ablate optimizer` makes one" in section.sentences[1]
+    (table,) = section.tables
+    best = str(trials[0]["trial"])
+    assert table.rows[0] == ("cnn", "optimizer", "sgd", "3", "3", "20.0 %", "90.0 %", best)
+    assert table.rows[1][2:7] == ("adam", "2", "2", "55.0 %", "60.0 %")
+    assert table.rows[3][2:] == ("rmsprop", "0", "0", "–", "–", "–")
+    plot, batch_norm = plots(section)  # one activation, or one schedule, is no comparison
+    assert batch_norm.categories == ("true", "false")
+    assert batch_norm.sentence.endswith("true has the best median, 75.0 % (n = 2); true the best trial, 90.0 %.")
+    assert plot.sentence.endswith("adam has the best median, 55.0 % (n = 2); sgd the best trial, 90.0 %.")
+    medians = plot.points[-1]
+    assert (medians.x, medians.y) == (("sgd", "adam"), (0.2, pytest.approx(0.55)))
+    analysis["experiment"]["method"] = "random"
+    assert "TPE" not in ready(side_by_side(analysis)).sentences[1]
+
+
+def test_of_losses_the_lowest_median_is_the_best(analysis: dict[str, Any]) -> None:
+    analysis["experiment"]["metric"] = "val_loss"
+    for trial in analysis["search"]["trials"]:
+        trial["config"]["optimizer"] = "sgd" if trial["trial"] % 4 < 2 else "adam"
+        if trial["val_loss"] is not None:
+            trial["val_loss"] = 1.0 if trial["trial"] % 4 < 2 else 2.0
+    for plot in plots(ready(side_by_side(analysis))):
+        if plot.title.endswith("optimizer"):
+            assert "sgd has the best median, 1.0000" in plot.sentence
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_without_a_finished_epoch_each_says_why_it_is_empty(section: Any) -> None:
-    failed = analysis(trial(0, None, "diverged"), by_status={"diverged": 1})
-    empty = analysis(by_status={})
-    assert isinstance(section(empty), NotYet)
-    if section is not stopped_where:
-        assert isinstance(section(failed), NotYet)
+def test_every_trial_failed(analysis: dict[str, Any], section: Any) -> None:
+    fail_all(analysis)
+    content = section(analysis)
+    if section is stopped_trials:
+        assert ready(content).sentences[0] == "How 40 trials ended: 40 failed."
+        assert [table.title for table in ready(content).tables] == ["How trials ended"]
+    else:
+        assert isinstance(content, NotYet)
+        assert content.reason.startswith(("not enough trials", "no trial of the search has a score"))
 
 
-def test_all_are_drawn_on_a_whole_analysis() -> None:
-    whole = copy.deepcopy(example_analysis())
-    for section in SECTIONS:
-        assert isinstance(section(whole), Section)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_nothing_was_searched_yet(section: Any) -> None:
+    content = section(example_analysis(n_trials=0))
+    assert isinstance(content, NotYet)
+    without = example_analysis(n_trials=0)
+    del without["search"]
+    assert section(without) == content

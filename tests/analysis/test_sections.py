@@ -33,6 +33,12 @@ def test_every_section_of_a_whole_analysis_is_ready(analysis: dict[str, Any]) ->
     assert {content.kind for content in build_sections(analysis).values()} == {"ready"}
 
 
+def test_every_figure_says_what_it_shows(analysis: dict[str, Any]) -> None:
+    for content in build_sections(analysis).values():
+        assert isinstance(content, Section)
+        assert all(figure.sentence.endswith(".") for figure in content.figures)
+
+
 @pytest.mark.parametrize(
     "missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst", "learned"]
 )
@@ -44,7 +50,8 @@ def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str
 def test_every_trial_failed(analysis: dict[str, Any]) -> None:
     for trial in analysis["search"]["trials"]:
         trial.update(status="diverged", val_loss=None, val_accuracy=None, epochs_run=0, n_params=None, seconds=None)
-    analysis["search"]["by_status"] = {"diverged": 40}
+        trial.update(ended_by="diverged", rung=0, stop_reason=None)
+    analysis["search"].update(by_status={"diverged": 40}, rungs=[])
     for part in ("contenders", "chosen", "tests_opened", "comparisons", "worst"):
         del analysis[part]
     assert "failed" not in {content.kind for content in build_sections(analysis).values()}
@@ -95,7 +102,7 @@ def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any
     )
     assert sentences[1].startswith("Did tuning help? cnn trial 3 is better than cnn baseline by ")
     assert (
-        "How the trials ended: 12 completed, 25 stopped and 3 diverged; 3 impossible configurations "
+        "How the trials ended: 12 completed, 26 stopped, 1 diverged and 1 out of memory; 3 impossible configurations "
         "and 1 configuration too slow for the time budget drawn again." in sentences
     )
     epochs = [sentence for sentence in sentences if sentence.startswith("Epochs, ")]
@@ -215,16 +222,19 @@ def test_all_seeds_diverged(analysis: dict[str, Any]) -> None:
 def test_leaderboard(analysis: dict[str, Any]) -> None:
     table = ready(analysis, "Leaderboard").tables[0]
     first, last = (dict(zip(table.header, table.rows[row], strict=True)) for row in (0, -1))
-    assert (first["rank"], first["trial"], first["epochs"], first["val_accuracy"]) == ("1", "3", "30 of 30", "80.0 %")
+    assert (first["rank"], first["trial"], first["epochs"], first["val_accuracy"]) == ("1", "3", "30 of 30", "83.5 %")
     assert first["parameters"] == "1,234,567"
-    assert (last["status"], last["val_loss"]) == ("diverged", "–")
-    assert last["why it ended"] == "the training loss is not finite"
+    assert (last["status"], last["val_loss"]) == ("out_of_memory", "–")
+    assert last["why it ended"] == "CUDA out of memory: 2 attempts failed"
+    rungs = [int(row[table.header.index("rung")]) for row in table.rows]
+    assert rungs[:38] == sorted(rungs[:38], reverse=True)
+    assert rungs[0] == EPOCHS
     assert len(table.rows) == 40
 
 
 def test_a_long_leaderboard_and_a_long_error_are_cut(analysis: dict[str, Any]) -> None:
     trials = analysis["search"]["trials"]
-    trials[0]["error"] = "x" * 500 + "\nTraceback"
+    trials[0].update(stop_reason=None, error="x" * 500 + "\nTraceback")
     analysis["search"]["trials"] = trials * 5
     section = ready(analysis, "Leaderboard")
     assert len(section.tables[0].rows) == LEADERBOARD_ROWS
@@ -305,7 +315,7 @@ def test_what_went_wrong_is_counted_and_listed(analysis: dict[str, Any]) -> None
         "It was interrupted 1 time and went on from its ledger.",
         "Versions changed while it ran: torch was 2.9.0 and is 2.9.1.",
     )
-    assert section.tables[0].rows[0] == ("7", "diverged", "epoch 3: train_loss nan")
+    assert section.tables[0].rows[0] == ("7", "diverged", "epoch 2: train_loss nan")
 
 
 def test_when_nothing_went_wrong_that_is_one_sentence(analysis: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from cluster.history import History, TrialRecord, ranked
 
 
@@ -88,3 +90,25 @@ def test_time_is_counted_by_role_within_a_writer_and_without_its_start_up() -> N
     history.apply(row(110, "started", trial=0, attempt=2, incarnation=2))
     history.apply(row(113, "ended", trial=0, status="completed", incarnation=2))
     assert history.seconds == {"search": 4.0 + 3.0}
+    assert history.trials[0].ended_after == 7.0
+    history.apply(row(120, "reopened", trial=0, incarnation=2))
+    assert history.trials[0].ended_after is None
+
+
+@pytest.mark.parametrize(
+    ("status", "decisions", "ended_by"),
+    [
+        (None, [], None),
+        ("completed", [], "epochs"),
+        ("completed", [{"epoch": 1, "decision": "continue", "cause": "rung"}], "epochs"),
+        ("stopped", [{"epoch": 2, "decision": "stop", "cause": "rung"}], "rung"),
+        ("stopped", [{"epoch": 2, "decision": "stop", "cause": "budget"}], "budget"),
+        ("completed", [{"epoch": 2, "decision": "stop", "cause": "patience"}], "patience"),
+        ("completed", [{"epoch": 1, "decision": "stop", "cause": "rung"}], "epochs"),  # rescued
+        ("diverged", [{"epoch": 1, "decision": "continue", "cause": "rung"}], "diverged"),
+    ],
+)
+def test_what_ended_a_trial(status: str | None, decisions: list[dict[str, Any]], ended_by: str | None) -> None:
+    trial = record(0, [0.5, 0.4], status)
+    trial.decisions = decisions
+    assert trial.ended_by == ended_by
