@@ -13,7 +13,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Observation:
-    """A configuration that was tried, and how it did: rank 0 is the best; failed and running trials rank last."""
+    """A configuration and how it did: rank 0 is the best; failed, running and refused ones rank last."""
 
     config: Config
     rank: int
@@ -24,8 +24,8 @@ class Question:
     """What a method is asked: the next configuration of one architecture.
 
     `index` counts the architecture's trials (0 is the baseline, which no method proposes), `refused` the
-    configurations of earlier trials that could not be built, `draw` those of this one. `observations` are the
-    architecture's trials in the order they were proposed, the baseline first.
+    configurations of earlier trials that were refused, `draw` those of this one. `observations` are the architecture's
+    trials in the order they were proposed, the baseline first, and then what was refused.
     """
 
     space: Space

@@ -228,7 +228,8 @@ class Planner:
     def _propose(self, space: Space, records: list[TrialRecord], refused: int, history: History) -> Proposal | None:
         rejected: list[dict[str, Any]] = []
         for draw in range(MAX_DRAWS):
-            question = Question(space, len(records), refused, draw, self.spec.seed, self._observations(records))
+            seen = self._observations(space, records, history, rejected)
+            question = Question(space, len(records), refused, draw, self.spec.seed, seen)
             baseline = not records and draw == 0
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:
@@ -269,8 +270,15 @@ class Planner:
         """The largest state of a trial that the disk was reckoned for."""
         return largest_state(self.request)
 
-    def _observations(self, records: list[TrialRecord]) -> list[Observation]:
-        """Return the trials in order with their ranks; those still running rank as the worst."""
+    def _observations(
+        self, space: Space, records: list[TrialRecord], history: History, rejected: list[dict[str, Any]]
+    ) -> list[Observation]:
+        """Return the trials in order with their ranks; those still running, and what was refused, rank as the worst.
+
+        A method that did not learn from what was refused would propose it again: TPE did, 25 times in a row.
+        """
         ended = ranked([record for record in records if not record.live], self.spec.metric)
         rank = {record.trial: position for position, record in enumerate(ended)}
-        return [Observation(record.config, rank.get(record.trial, len(ended))) for record in records]
+        refused = [row for row in history.rejected if row["architecture"] == space.architecture] + rejected
+        seen = [Observation(record.config, rank.get(record.trial, len(ended))) for record in records]
+        return seen + [Observation(row["config"], len(ended)) for row in refused]
