@@ -12,12 +12,13 @@ REPEATS := 5
 RACE := benchmarks/race/.venv
 KEEP :=
 
-.PHONY: help setup demo example test test-faults soak bench bench-race check lock clean
+.PHONY: help setup demo example test test-slow test-faults soak bench bench-race check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
 	@echo "make example NAME=characters DATA=FILE   a worked example (examples/) on your images (FULL=--full for a GPU)"
 	@echo "make test    set up and run the tests"
+	@echo "make test-slow     what takes minutes: large models exported to every format"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
@@ -44,6 +45,9 @@ example: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest
+
+test-slow: $(SETUP)
+	$(BIN)/python -m pytest -m slow tests
 
 test-faults: $(SETUP)
 	$(BIN)/python -m pytest -m faults tests
@@ -78,8 +82,8 @@ check: $(SETUP)
 	$(BIN)/mypy
 
 lock: $(SETUP)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --upgrade --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

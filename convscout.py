@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import delivery
 import options
 import terminal
 from terminal import errors, say
@@ -35,27 +36,29 @@ def data(
     val_fraction: options.ValFraction = None,
     test_fraction: options.TestFraction = None,
     duplicates: options.Duplicates = None,
-    sheet: options.Sheet = None,
+    html: options.DataPage = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what is in DATA: classes, counts, sizes, refused files, duplicates."""
-    given = {key: value for key, value in locals().items() if value is not None and key not in ("sheet", "as_json")}
+    """Show what is in DATA: classes, counts, sizes, split, balance, copies, refused files."""
+    given = {key: value for key, value in locals().items() if value is not None and key not in ("html", "as_json")}
     from dataclasses import asdict
 
     from trainables.cache import prepare
-    from trainables.overview import contact_sheet, overview
+    from trainables.overview import overview
 
-    if sheet:
-        terminal.check_parent("--sheet", sheet)
+    if html:
+        terminal.check_parent("--html", html)
     with terminal.decoding() as on_progress:
         cache = prepare(**given, on_progress=on_progress)
     found = overview(cache)
-    if sheet:
-        contact_sheet(cache, sheet)
+    if html:
+        from analysis.data_page import write_data_page
+
+        write_data_page(data, cache, html)
     if as_json:
         print(json.dumps(asdict(found), indent=1))
         return
-    terminal.show_overview(found, sheet)
+    terminal.show_overview(found, html)
 
 
 @app.command()
@@ -200,6 +203,7 @@ def analyze(
     run: options.Run,
     finalists: options.Finalists = 3,
     seeds: options.Seeds = 3,
+    folds: options.Folds = 0,
     ablate: options.Ablate = None,
     reopen_test: options.ReopenTest = False,
     storage: options.Storage = "runs",
@@ -221,6 +225,7 @@ def analyze(
             lock=lock,
             finalists=finalists,
             seeds=seeds,
+            folds=folds,
             ablate=ablate or (),
             reopen_test=reopen_test,
             quiet=quiet,
@@ -265,27 +270,8 @@ def report(run: options.Run, storage: options.Storage = "runs") -> None:
     say(str(folder / REPORT))
 
 
-@app.command()
-def predict(
-    model: options.Model,
-    images: options.Images,
-    csv: options.CsvFile = None,
-    trust_code: options.TrustCode = False,
-    storage: options.Storage = "runs",
-    as_json: options.AsJson = False,
-) -> None:
-    """Classify images: class and probability of each."""
-    from analysis.deploy import load_model, write_predictions_csv
-    from analysis.experiment import model_folder
-
-    if csv:
-        terminal.check_parent("--csv", csv)
-    trusted = trust_code or not os.path.exists(os.path.expanduser(model))  # one's own experiment, by its name
-    predictions = load_model(model_folder(model, storage), trust_code=trusted).predict(images)
-    if csv:
-        write_predictions_csv(predictions, csv)
-    if not terminal.show_predictions(predictions, as_json):
-        raise typer.Exit(1)
+app.command()(delivery.predict)
+app.command()(delivery.export)
 
 
 @app.command()

@@ -24,7 +24,7 @@ TestFraction = Annotated[float | None, Option(help="Held out for the test, unles
 Duplicates = Annotated[
     str | None, Option(help="Images of val and test that train has too: leave_out (default), or keep")
 ]
-Sheet = Annotated[Path | None, Option(help="Write a contact sheet of every class as a PNG")]
+DataPage = Annotated[Path | None, Option("--html", help="Write a page with images of every class, that works offline")]
 
 Arch = Annotated[list[str] | None, Option(help="Architecture, or a .py file of your own (repeatable)")]
 Method = Annotated[str | None, Option(help="random, grid, asha, tpe or tpe_asha (default)")]
@@ -52,10 +52,14 @@ ConfigFile = Annotated[str | None, Option(help="YAML file with these options as 
 
 Finalists = Annotated[int, Option(help="How many of the best configurations go on, baselines among them counted")]
 Seeds = Annotated[int, Option(help="Runs of each contender, each with a fresh seed")]
+Folds = Annotated[int, Option(help="Choose the epochs by cross-validation with so many folds; 0: none")]
 Ablate = Annotated[
     list[str] | None, Option(help="A knob of the winner to retrain with its other values, one at a time; repeatable")
 ]
 ReopenTest = Annotated[bool, Option(help="Open the test images again for other models")]
 CsvFile = Annotated[Path | None, Option(help="Write the table with every class's probability to a file")]
+HtmlFile = Annotated[Path | None, Option(help="Write a page that shows the images with their classes")]
+Format = Annotated[str, Option("--format", help="onnx, or torch for a .pt2 of torch.export")]
+OutputFile = Annotated[Path | None, Option(help="The file to write (default: model.onnx or model.pt2 in its folder)")]
 TrustCode = Annotated[bool, Option("--trust-code", help="Run the architecture.py that a model folder brings along")]
 Port = Annotated[int, Option(help="Port on this machine")]

@@ -20,11 +20,15 @@ from foundation import HaltError, RequestError, printable
 
 if TYPE_CHECKING:
     from analysis.deploy import Prediction
+    from analysis.export import Exported
     from analysis.reproduce import Reproduction
     from cluster.lock import Lock
     from trainables.overview import Overview
 
+CLASSES_SHOWN = 40
+LEAKS_SHOWN = 10
 REFUSED_SHOWN = 10
+PREDICTIONS_SHOWN = 40
 SHORT = 24  # characters of a text that is never broken
 output = Console()
 errors = Console(stderr=True)
@@ -90,44 +94,67 @@ def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
     return [trial_row(record, metric) | {"config": record.config} for record in records]
 
 
-def show_overview(found: "Overview", sheet: Path | None = None) -> None:
-    """Print what is in a data set: counts per class and split, sizes, duplicates, refused files."""
-    rows = [(row.name, row.train, row.val, row.test, row.total) for row in found.rows]
+def show_overview(found: "Overview", page: Path | None = None) -> None:
+    """Print what is in a data set: counts per class and split, sizes, split, balance, copies, refused files.
+
+    Of more than `CLASSES_SHOWN` classes only those with the most and the fewest training images; `page` is where the
+    HTML page was written.
+    """
+    from analysis import data_words
+
+    where = "`convscout data DATA --html FILE` or `--json` lists all"
+    classes = data_words.largest_first(found) if len(found.rows) > CLASSES_SHOWN else found.rows
+    rows: list[tuple[Any, ...]] = [(row.name, row.train, row.val, row.test, row.total) for row in classes]
     total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
+    if (left := len(rows) - CLASSES_SHOWN) > 0:
+        rows[CLASSES_SHOWN // 2 : -CLASSES_SHOWN // 2] = [(f"... {left:,} more ...", *(None,) * 4)]
     show_table(("class", "train", "val", "test", "all"), [*rows, total])
-    channels, height, width = found.image_shape
-    size = " x ".join(_range(side["min"], side["max"]) for side in (found.width, found.height))
-    say(f"Files are {size} pixels; used as {width} x {height}, {'grey' if channels == 1 else 'RGB'} ({found.resize}).")
-    if found.imbalance > 1.005:
-        say(f"The largest class has {found.imbalance:.3g} times as many training images as the smallest.")
-    if any(found.duplicates_within.values()) or found.n_leaks:
-        within = ", ".join(f"{number} within {name}" for name, number in found.duplicates_within.items() if number)
-        left_out = f" ({found.left_out} left out; `--duplicates keep` keeps them)" if found.left_out else ""
-        across = f"{found.n_leaks} across splits{left_out}" if found.n_leaks else ""
-        say(f"Copies of other images, exact or near: {', '.join(filter(None, (within, across)))}.")
-        for pair in found.leaks[:REFUSED_SHOWN]:
-            say(f"  {pair['split']}: {pair['path']} is also in {pair['other_split']}: {pair['other_path']}")
-        if len(found.leaks) > REFUSED_SHOWN:
-            say(f"  ... and {len(found.leaks) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all")
-    show_refused(found.refused, output)
-    if sheet:
-        say(f"Contact sheet: {sheet}")
+    if left > 0:
+        say(f"Shown are the classes with the most and the fewest training images; {where}.")
+    for sentence in data_words.summary(found):
+        say(sentence)
+    for leak in found.leaks[:LEAKS_SHOWN]:
+        say(f"  {leak['split']}: {leak['path']} is also in {leak['other_split']}: {leak['other_path']}")
+    if len(found.leaks) > LEAKS_SHOWN:
+        say(f"  ... and {len(found.leaks) - LEAKS_SHOWN:,} more; {where}")
+    if found.refused:
+        show_refused(found.refused, output)
+    else:
+        say(data_words.refused(found))
+    if page:
+        say(f"Page: {page}")
 
 
-def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> bool:
-    """Print the likeliest class of each image, or why it could not be read; return whether any could be."""
-    unread = sum(each.error is not None for each in predictions)
-    if unread:
-        say(f"{unread} of {len(predictions)} files could not be read.", errors)
+def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> None:
+    """Print the likeliest class of each image, of a long list the first; on standard error, why files were not read."""
+    unread = [{"path": each.path, "reason": each.error} for each in predictions if each.error is not None]
+    show_refused(unread, errors, "not read", "--csv FILE or --json lists")
     if as_json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
-        return unread < len(predictions)
-    rows = [
-        (each.path, each.label or f"not read: {each.error}", f"{each.probability:.3f}" if each.label else "")
-        for each in predictions
-    ]
-    show_table(("image", "class", "probability"), rows)
-    return unread < len(predictions)
+        return
+    rows = [(each.path, each.label, f"{each.probability:.3f}") for each in predictions if each.label is not None]
+    if rows:
+        show_table(("image", "class", "probability"), rows[:PREDICTIONS_SHOWN])
+    if len(rows) > PREDICTIONS_SHOWN:
+        say(f"... and {len(rows) - PREDICTIONS_SHOWN:,} more; --csv FILE, --html FILE or --json lists all")
+
+
+def show_exported(found: "Exported", as_json: bool) -> None:
+    """Print what was exported, how it was proven, and how fast it is."""
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+        return
+    proof = found.proof
+    say(f"{found.file} ({found.n_bytes / 1e6:,.2f} MB)")
+    for name in ("input", "preprocessing", "output"):
+        say(f"{name.capitalize()}: {found.about[name]}")
+    say(
+        f"Proven on {proof.n_images} images: the logits differ by at most {proof.largest_difference:.2g} (allowed are "
+        f"{proof.allowed_difference:.2g}), and the likeliest class is the same on all; {proof.classes_seen} of "
+        f"{len(json.loads(found.about['classes']))} classes came first."
+    )
+    rows = [("original", found.original_images_per_second), (found.format, found.exported_images_per_second)]
+    show_table(("on one core", "images a second"), [(name, round(speed)) for name, speed in rows])
 
 
 def show_reproduction(found: "Reproduction") -> None:
@@ -142,15 +169,20 @@ def show_reproduction(found: "Reproduction") -> None:
         show_table(("epoch", f"{metric} before", f"{metric} now"), rows)
 
 
-def show_refused(refused: Sequence[Mapping[str, str]], console: Console) -> None:
+def show_refused(
+    refused: Sequence[Mapping[str, Any]],
+    console: Console,
+    what: str = "refused",
+    where: str = "`convscout data DATA --json` lists",
+) -> None:
     """Say how many files are not used, and why the first of them are not."""
     if not refused:
         return
-    say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} refused:", console)
+    say(f"{len(refused)} file{' was' if len(refused) == 1 else 's were'} {what}:", console)
     for row in refused[:REFUSED_SHOWN]:
         say(f"  {row['path']}: {row['reason']}".replace("\n", "\ufffd"), console)
     if len(refused) > REFUSED_SHOWN:
-        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; `convscout data DATA --json` lists all", console)
+        say(f"  ... and {len(refused) - REFUSED_SHOWN} more; {where} all", console)
 
 
 def check_parent(option: str, path: Path) -> None:
@@ -252,10 +284,6 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _text(value: Any) -> str:

@@ -53,9 +53,17 @@ class Ablations:
         """Return the trainings of one variant: as the winner was retrained, with the same seeds."""
         knob, value, config = self.variants[name]
         record = self.winner.contender.record
-        changed = {"knob": knob, "value": value}
-        runs = range(len(self.winner.runs))
-        return [retraining(record, index, self.seed, role=ROLE, config=config, extra=changed) for index in runs]
+        return [
+            retraining(
+                record,
+                run.work["seed_index"],
+                self.seed,
+                role=ROLE,
+                config=config,
+                extra={"knob": knob, "value": value} | {key: run.work[key] for key in ("fold",) if key in run.work},
+            )
+            for run in self.winner.runs
+        ]
 
     def train(self, ledger: Ledger, quiet: bool) -> None:
         """Train what the ledger does not have; raises KeyboardInterrupt when it was interrupted."""

@@ -13,8 +13,9 @@ Floats = NDArray[np.float64]
 
 # So many epochs are kept as they are: the loss falls there by more than it is noisy.
 STEEP = 4
-# Each tail of the 95 % interval. Redrawing around a mean that is noisy itself widens the interval; with 2.5 % it
-# held the true minimum in up to 99 % of simulations, with this in 93 to 98 % (tests/analysis/test_epochs_coverage.py).
+# Each tail of the 95 % interval. Redrawing around a mean that is noisy itself widens the interval: with 2.5 % it held
+# planted minima in up to 99 % of simulations, with this in 94 to 98 % (tests/analysis/test_epochs_coverage.py), and in
+# more only where it is a few epochs wide, since epochs are whole.
 TAIL = 0.035
 # A difference below this is rounding.
 ROUNDING = 1e-12

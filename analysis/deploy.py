@@ -6,6 +6,8 @@ training; the same two functions, `decode` and `fit`, make them so here.
 
 import csv
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from analysis.card import model_card
+from analysis.experiment import model_folder
 from foundation import Problems, RequestError, cell, folder_written_beside, write_json, written_beside
 from trainables.decode import BadImage, decode_and_fit
 from trainables.formats import IMAGE_SUFFIXES
@@ -41,8 +44,6 @@ FIELDS = (
     "trained_on",
     "versions",
 )  # fmt: skip
-
-# What a spreadsheet program takes for the beginning of a formula.
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def write_model(folder: Path, classifier: nn.Module, card: Mapping[str, Any]) ->
         raise ValueError(f"weights that are not finite cannot ship: {', '.join(broken[:5])}")
     description = {"format": FORMAT, **{name: card[name] for name in FIELDS}}
     with folder_written_beside(folder) as beside:
-        save_file(tensors, beside / WEIGHTS)
+        (beside / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that others may not read
         write_json(beside / DESCRIPTION, description)
         (beside / CARD).write_text(model_card(description), encoding="utf-8", errors="backslashreplace")
         if card.get("source") is not None:
@@ -124,13 +125,9 @@ class Model:
 
     def _read(self, path: Path) -> NDArray[np.uint8] | str:
         """Return the image at `path` as the network expects it (height, width, channels), or why there is none."""
-        if path.is_dir():
-            return f"no image file in this folder; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         channels, size, _ = self.description["image_shape"]
         try:
-            status = path.stat()
-            listed = Listed(str(path), status.st_size, status.st_mtime_ns)
-            image, _ = decode_and_fit(listed.read(), size, self.description["resize"])
+            image, _ = decode_and_fit(image_bytes(path), size, self.description["resize"])
         except BadImage as error:
             return str(error)
         except OSError as error:
@@ -139,6 +136,17 @@ class Model:
             return image
         code = cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
         return np.asarray(cv2.cvtColor(image, code), np.uint8).reshape(size, size, channels)
+
+
+def image_bytes(path: Path) -> bytes:
+    """Return the bytes of an image file; raises `BadImage` or `OSError` with the reason when there are none."""
+    if path.is_dir():
+        with os.scandir(path):  # OSError where it may not be entered
+            raise BadImage(f"no image file in this folder; images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImage("not a regular file")
+    return Listed(str(path), status.st_size, status.st_mtime_ns).read()
 
 
 def load_model(folder: Path, *, trust_code: bool = False, device: str = "cpu") -> Model:
@@ -171,6 +179,17 @@ def load_model(folder: Path, *, trust_code: bool = False, device: str = "cpu") -
     except (TypeError, RuntimeError) as error:
         raise RequestError(f"model {folder}: {WEIGHTS} and {DESCRIPTION} do not belong together: {error}") from error
     return Model(description, classifier.eval().to(device), torch.device(device))
+
+
+def find_model(word: str, storage: str, *, trust_code: bool = False) -> Model:
+    """Return the model that a word means: a model folder, or an analysed experiment in `storage`.
+
+    An experiment named by its name is one's own, and the code of its model was run when it was searched. Raises
+    `RequestError` like `model_folder` and `load_model`.
+    """
+    return load_model(
+        model_folder(word, storage), trust_code=trust_code or not os.path.exists(os.path.expanduser(word))
+    )
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -212,12 +231,17 @@ def write_predictions_csv(predictions: Sequence[Prediction], path: Path) -> None
 
 
 def _images_at(path: Path) -> list[Path]:
-    """Return the image files in a folder and the folders in it, or the path itself if there are none to be found."""
-    if not path.is_dir():
+    """Return the image files in a folder and the folders in it, by name; the path itself where there is none.
+
+    So are returned folders that cannot be entered, for `_read` to say why. Links to folders are not followed.
+    """
+    if not os.path.isdir(path):
         return [path]
+    closed: list[Path] = []
     inside = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+        Path(folder, name)
+        for folder, _, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename)))
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
     ]
-    return sorted(inside) or [path]
+    return sorted(inside + closed) or [path]

@@ -3,22 +3,29 @@
 import html
 from typing import Any
 
-from analysis.page import HeatMap, Line, Plot
+from analysis.page import Figure, HeatMap, Line, Plot, Scatter
 
 # Readable on white and on black, and apart for the colour-blind (after Okabe and Ito, 2008).
 COLOURS = ("#0b84d8", "#e08a00", "#12a17a", "#d1567f", "#8a6fd1", "#b5651d", "#5aa0c8", "#8c8c3a", "#7a7a7a", "#c23b22")
+STATES = ("completed", "stopped", "failed")
 NAMED = {"training": "#e08a00", "validation": "#0b84d8", "mean": "#0b84d8", "chance": "#8a8a8a"}
 
 # Cells of a confusion matrix hold their counts up to this many classes; beyond, pointing at a cell shows its count.
 COUNTED_CLASSES = 20
 
 
-def draw(figure: Plot | HeatMap) -> dict[str, Any]:
+def draw(figure: Figure) -> dict[str, Any]:
     """Return `{data, layout, least_width_px, most_width_px}` for plotly.js: the widths between which it is legible.
 
     Names from outside are escaped, because plotly reads its texts as HTML.
     """
-    return _heat_map(figure) if isinstance(figure, HeatMap) else _plot(figure)
+    match figure:
+        case HeatMap():
+            return _heat_map(figure)
+        case Scatter():
+            return _scatter(figure)
+        case Plot():
+            return _plot(figure)
 
 
 def templates() -> dict[str, dict[str, Any]]:
@@ -52,15 +59,7 @@ def _plot(figure: Plot) -> dict[str, Any]:
     if figure.y_range:
         yaxis["range"] = list(figure.y_range)
     layout: dict[str, Any] = {
-        "title": {
-            "text": html.escape(figure.title),
-            "font": {"size": 14},
-            "x": 0,
-            "xref": "container",
-            "y": 1,
-            "pad": {"t": 14},
-            "yanchor": "top",
-        },
+        "title": _title(figure.title),
         "xaxis": {"title": {"text": figure.x_title}},
         "yaxis": yaxis,
         "margin": {"l": 50, "r": 12, "t": 56 if figure.title else 12, "b": 40},
@@ -75,6 +74,42 @@ def _plot(figure: Plot) -> dict[str, Any]:
         layout["annotations"] = [place | {"text": html.escape(figure.mark_text), "font": {"size": 12}}]
     data = [_line(line, colours[line.group]) for line in figure.lines]
     return {"data": data, "layout": layout, "least_width_px": 0, "most_width_px": 600 if figure.square else 1120}
+
+
+def _title(text: str) -> dict[str, Any]:
+    place = {"x": 0, "xref": "container", "y": 1, "pad": {"t": 14}, "yanchor": "top"}
+    return {"text": html.escape(text), "font": {"size": 14}, **place}
+
+
+def _scatter(figure: Scatter) -> dict[str, Any]:
+    colours = dict(zip(STATES, ("#0b84d8", "#e08a00", "#c23b22"), strict=True))
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": html.escape(group.name),
+            "x": [html.escape(x) if isinstance(x, str) else x for x in group.x],
+            "y": list(group.y),
+            "opacity": 0.75,
+            "marker": {"color": colours.get(group.name, "#8a8a8a"), "size": 7},
+        }
+        for group in figure.groups
+    ]
+    if figure.line:
+        data.append(_line(figure.line, "#12a17a") | {"line": {"color": "#12a17a", "width": 2.5, "shape": "hv"}})
+    texts = any(isinstance(x, str) for group in figure.groups for x in group.x)
+    xaxis = {"title": {"text": figure.x_title}, "type": "category" if texts else "log" if figure.log_x else "linear"}
+    layout = {
+        "title": _title(figure.title),
+        "xaxis": xaxis,
+        "yaxis": {"title": {"text": "" if figure.small else figure.y_title}},
+        "margin": {"l": 50, "r": 12, "t": 46 if figure.title else 12, "b": 40},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        "showlegend": not figure.small,
+        "hovermode": "closest",
+        "height": 250 if figure.small else 360,
+    }
+    return {"data": data, "layout": layout, "least_width_px": 0, "most_width_px": 360 if figure.small else 1120}
 
 
 def _line(line: Line, colour: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from analysis.pictures import png_data_uri
 from foundation import written_beside
 from trainables.cache import ImageCache, open_test
 from trainables.models import Classifier, build_classifier
+from trainables.predict import predict
 from trainables.recipe import split
-from trainables.training import predict
 
 # Figures that are means over seeds, and whether each is a proportion.
 FIGURES = {

@@ -51,8 +51,10 @@ class Experiment:
     def image_correct(self, record: TrialRecord) -> NDArray[np.bool_] | None:
         """Return which validation images a run got right in each epoch (epochs x images), None where it is not known.
 
-        None also where they are not those of the ledger, as after a power cut.
+        None also for a fold, and where they are not those of the ledger, as after a power cut.
         """
+        if "fold" in record.work:
+            return None
         epochs = [row for row in record.epochs if row["val_accuracy"] is not None]
         correct = read_correct(trial_folder(self.folder, record.trial), len(epochs), self._n_val)
         recorded = [row["val_accuracy"] for row in epochs]
@@ -61,13 +63,20 @@ class Experiment:
     def image_losses(self, record: TrialRecord) -> NDArray[np.float32] | None:
         """Return the validation losses that a run kept of each image (epochs x images), None where it kept none.
 
-        None also where they are not those of the ledger, as after a power cut.
+        None also for a fold, whose images are others, and where they are not those of the ledger.
         """
+        if "fold" in record.work:
+            return None
         losses = read_losses(trial_folder(self.folder, record.trial), len(record.epochs), self._n_val)
         recorded = [row["val_loss"] for row in record.epochs]
         if losses is None or not np.allclose(losses.mean(axis=1, dtype=np.float64), recorded, rtol=1e-5):
             return None
         return losses
+
+    def check_folds(self, number: int) -> None:
+        """Raise `RequestError` if train and validation images cannot be cut into so many folds; 0 asks for none."""
+        if number:
+            self.cache().folds(number)
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that says what was searched, on which data, with which versions."""
@@ -99,12 +108,22 @@ class Experiment:
     def search_results(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that lists the search's trials, best first."""
         records = self.history.of_role("search")
-        rows = [trial_row(record, self.metric) | {"config": record.config} for record in ranked(records, self.metric)]
+        rows = [
+            trial_row(record, self.metric) | {"config": record.config, "rung": record.rung}
+            for record in ranked(records, self.metric)
+        ]
+        decisions = [row for record in records for row in record.decisions]
+        at_rung = Counter((row["epoch"], row["decision"]) for row in decisions if row.get("rung"))
         return {
             "by_status": dict(Counter(row["status"] for row in rows)),
             "seconds": round(sum(record.seconds() for record in records), 1),
             "rejected": dict(Counter(row["cause"] for row in self.history.rejected)),
             "trials": rows,
+            "rungs": [
+                {"epoch": epoch, "went_on": at_rung[epoch, "continue"], "stopped": at_rung[epoch, "stop"]}
+                for epoch in sorted({epoch for epoch, _ in at_rung})
+            ],
+            "stops": dict(Counter(row["cause"] for row in decisions if row["decision"] == "stop")),
         }
 
 

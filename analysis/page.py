@@ -57,6 +57,28 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Points:
+    """A group of points in a scatter plot; `x` holds numbers, or texts that are categories."""
+
+    name: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Groups of points over one pair of axes, with an optional line over them; `small` ones stand three in a row."""
+
+    title: str
+    x_title: str
+    y_title: str
+    groups: tuple[Points, ...]
+    line: Line | None = None
+    log_x: bool = False
+    small: bool = False
+
+
+@dataclass(frozen=True)
 class HeatMap:
     """A confusion matrix: `counts` has a row per true class and a column per predicted class."""
 
@@ -68,6 +90,9 @@ class HeatMap:
     def shares(self) -> tuple[tuple[float, ...], ...]:
         """Each row divided by its sum: the share of a class's images that got each label; 0 in an empty row."""
         return tuple(tuple(n / max(1, sum(row)) for n in row) for row in self.counts)
+
+
+Figure = Plot | Scatter | HeatMap
 
 
 @dataclass(frozen=True)
@@ -84,10 +109,15 @@ class Section:
     """A section whose numbers are there."""
 
     sentences: tuple[str, ...]
-    figures: tuple[Plot | HeatMap, ...] = ()
+    figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
     kind: str = "ready"
+
+    @property
+    def small(self) -> bool:
+        """Whether its figures stand three in a row."""
+        return any(isinstance(figure, Scatter) and figure.small for figure in self.figures)
 
 
 @dataclass(frozen=True)

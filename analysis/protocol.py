@@ -13,6 +13,7 @@ from analysis.ablate import Ablations
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
 from analysis.experiment import Experiment, open_experiment
+from analysis.learned import learned
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.seeds import best_group, seed_spread
@@ -40,6 +41,7 @@ def analyze(
     lock: Lock | None = None,
     finalists: int = 3,
     seeds: int = 3,
+    folds: int = 0,
     ablate: Sequence[str] = (),
     reopen_test: bool = False,
     quiet: bool = False,
@@ -49,29 +51,23 @@ def analyze(
 
     The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
     `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
-    Where the test images were opened before, for other models, `reopen_test` allows to open them again: the figures are
-    then no longer those of images that nobody has seen. With `ablate`, the winner is retrained with other values of
-    these knobs, one at a time, and compared on the validation images. Raises `RequestError` when there is nothing to
-    analyse, and KeyboardInterrupt when it was interrupted; the same call goes on.
+    With `folds` the first of these is a cross-validation over both, one run a fold. With `ablate`, the winner is also
+    retrained with other values of these knobs. `reopen_test` allows to open the test images again, for other models
+    than before: images that nobody has seen they are no longer. Raises `RequestError` when there is nothing to analyse,
+    and KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    _check(finalists, seeds)
+    _check(finalists, seeds, folds)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
+        experiment.check_folds(folds)
         chosen = contenders(ledger.history, experiment.metric, finalists)
-        plan = Plan(chosen, seeds, experiment.spec["seed"], experiment.image_losses)
+        plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses)
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
-        analysis: Json = {
-            "format": FORMAT,
-            "experiment": experiment.provenance(),
-            "search": experiment.search_results(),
-            "troubles": recorded_troubles(ledger.history),
-            "contenders": [each.to_json() for each in contestants],
-            "tests_opened": len(ledger.history.tests_opened),
-        }
+        analysis = _begun(experiment, ledger, contestants) | {"folds": folds}
         finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
         if tested:
@@ -83,11 +79,26 @@ def analyze(
     return analysis
 
 
-def _check(finalists: int, seeds: int) -> None:
+def _begun(experiment: Experiment, ledger: Ledger, contestants: Sequence[Contestant]) -> Json:
+    """Return what `analysis.json` holds before the choice."""
+    return {
+        "format": FORMAT,
+        "experiment": experiment.provenance(),
+        "search": experiment.search_results(),
+        "learned": learned(experiment),
+        "troubles": recorded_troubles(ledger.history),
+        "contenders": [each.to_json() for each in contestants],
+        "tests_opened": len(ledger.history.tests_opened),
+    }
+
+
+def _check(finalists: int, seeds: int, folds: int) -> None:
     problems = Problems()
     for option, value in (("--finalists", finalists), ("--seeds", seeds)):
         if value < 1:
             problems.add(f"{option} {value}: at least 1 is needed")
+    if folds < 0 or folds == 1:
+        problems.add(f"--folds {folds}: 2 or more make a cross-validation, 0 none")
     problems.raise_if_any()
 
 
@@ -134,7 +145,7 @@ def _choose_and_test(
     analysis["alike"] = _alike(contestants)
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
-    ship(experiment, shipped, final_model(experiment, shipped), rows[best.name]["test"])
+    ship(experiment, shipped, final_model(experiment, shipped), rows[best.name])
     return best
 
 

@@ -3,15 +3,13 @@
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analysis.drawing import draw, templates
+from analysis.html import render_page
 from analysis.page import Analysis
 from analysis.sections import build_sections
 from foundation import written_beside
-
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(analysis: Analysis, path: Path) -> None:
@@ -29,11 +27,10 @@ def render(analysis: Analysis) -> str:
     """Return the report as one HTML text."""
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     sections = build_sections(analysis)
     figures = [draw(figure) for content in sections.values() for figure in getattr(content, "figures", ())]
-    return template.render(
+    return render_page(
+        "report.html",
         name=analysis["experiment"]["name"],
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         sections=sections,

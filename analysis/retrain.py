@@ -28,8 +28,9 @@ ROLES = ("retrain", "final")
 class Plan:
     """What an analysis has to train; a pure function of the contenders, the seeds and the history.
 
-    `seeds` is the number of runs of each contender, `seed` what theirs are drawn from. `image_losses` gives what a
-    retrained run kept of its validation images.
+    `seeds` is the number of runs of each contender, `seed` what theirs are drawn from. With `folds`, of 2 or more, the
+    runs that the number of epochs is read from are those of a cross-validation over train and validation together: as
+    many as there are folds. `image_losses` gives what a retrained run kept of its validation images.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Plan:
         contenders: Sequence[Contender],
         seeds: int,
         seed: int,
+        folds: int = 0,
         image_losses: Callable[[TrialRecord], NDArray[np.float32] | None] = lambda _: None,
     ) -> None:
-        self.contenders, self.seeds, self.seed = contenders, seeds, seed
+        self.contenders, self.seeds, self.seed, self.folds = contenders, seeds, seed, folds
         self._image_losses = image_losses
         self._contestants: dict[tuple[tuple[int, str | None], ...], Contestant] = {}
 
@@ -58,13 +60,21 @@ class Plan:
     def wanted(self, history: History) -> int:
         """Return how many trainings there will be when all is done: those of earlier analyses, and this one's."""
         these = [proposal for contender in self.contenders for proposal in self.retrainings(contender)]
-        missing = 2 * len(these) - sum(find(history, proposal) is not None for proposal in these)
+        missing = (
+            len(these)
+            + self.seeds * len(self.contenders)
+            - sum(find(history, proposal) is not None for proposal in these)
+        )
         finals = [each for contender in self.contenders for each in self.final_trainings(history, contender)]
         return len(history.of_role(*ROLES)) + missing - sum(find(history, each) is not None for each in finals)
 
     def retrainings(self, contender: Contender) -> list[Proposal]:
         """Return the retraining of a contender: all its epochs, with seeds of which none is its search seed."""
-        return [retraining(contender.record, index, self.seed) for index in range(self.seeds)]
+        if self.folds:
+            extra: list[dict[str, Any]] = [{"fold": [index, self.folds]} for index in range(self.folds)]
+        else:
+            extra = [{} for _ in range(self.seeds)]
+        return [retraining(contender.record, index, self.seed, extra=each) for index, each in enumerate(extra)]
 
     def final_trainings(self, history: History, contender: Contender) -> list[Proposal]:
         """Return the final training on train and validation images together, once per sound retrained run.
@@ -73,12 +83,16 @@ class Plan:
         are none while a run has not ended.
         """
         contestant = self.contestant(history, contender)
-        if len(contestant.runs) < self.seeds or any(run.live for run in contestant.runs):
+        if len(contestant.runs) < (self.folds or self.seeds) or any(run.live for run in contestant.runs):
             return []
+        sound = contestant.sound_runs
+        runs = [(run.work["seed_index"], run) for run in sound]
+        if self.folds and sound:  # a final training is of no fold: there are as many as asked for
+            runs = [(index, sound[index % len(sound)]) for index in range(self.seeds)]
         return [
             retraining(
                 contender.record,
-                run.work["seed_index"],
+                index,
                 self.seed,
                 role="final",
                 extra={
@@ -89,7 +103,7 @@ class Plan:
                     "learning_rates": [row["learning_rate"] for row in run.epochs],
                 },
             )
-            for run in contestant.sound_runs
+            for index, run in runs
         ]
 
     def contestant(self, history: History, contender: Contender) -> Contestant:

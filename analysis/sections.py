@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from analysis.comparison import comparison, one_knob_changed
+from analysis.findings import could_still_win, what_mattered
 from analysis.page import NOT_ANALYSED, Analysis, Failed, Line, NotYet, Plot, Section, Table
+from analysis.searched import history_of_the_best, options_side_by_side, slices, stopped_where
 from analysis.summary import summary
 from analysis.tested import (
     calibration,
@@ -39,7 +41,13 @@ def learning_curves(analysis: Analysis) -> Section | NotYet:
         return NotYet(NOT_ANALYSED)
     measures = [(name, axis, _value_range(contenders, name)) for name, axis in CURVES]
     figures = [_curves_plot(contender, *measure) for contender in contenders for measure in measures]
-    return Section(tuple(map(_curves_sentence, contenders)), figures=tuple(figures))
+    sentences = list(map(_curves_sentence, contenders))
+    if folds := analysis["folds"]:
+        sentences.append(
+            f"Cross-validation over train and validation together: each run trained on all but one of {folds} parts "
+            "and was validated on that one, so curves differ by seed and by images."
+        )
+    return Section(tuple(sentences), figures=tuple(figures))
 
 
 def leaderboard(analysis: Analysis) -> Section | NotYet:
@@ -49,12 +57,13 @@ def leaderboard(analysis: Analysis) -> Section | NotYet:
         return NotYet("no trial of the search has ended yet")
     shown = trials[:LEADERBOARD_ROWS]
     knobs = [name for name in MAIN_KNOBS if any(name in trial["config"] for trial in shown)]
-    header = ("rank", "trial", "architecture", "epochs", "status", "val_loss", "val_accuracy")
+    header = ("rank", "trial", "architecture", "rung", "epochs", "status", "val_loss", "val_accuracy")
     rows = tuple(
         (
             str(rank),
             str(trial["trial"]),
             trial["architecture"],
+            str(trial["rung"]),
             f"{trial['epochs_run']} of {trial['epochs']}",
             trial["status"],
             decimal(trial["val_loss"]),
@@ -128,6 +137,12 @@ SECTIONS: dict[str, Callable[[Analysis], Section | NotYet]] = {
     "Precision and recall": precision_recall,
     "Calibration": calibration,
     "Leaderboard": leaderboard,
+    "History of the best": history_of_the_best,
+    "Rungs": stopped_where,
+    "Options side by side": options_side_by_side,
+    "Slices": slices,
+    "What mattered": what_mattered,
+    "Could still win": could_still_win,
     "Configuration": configuration,
     "One knob changed": one_knob_changed,
     "What went wrong": troubles,

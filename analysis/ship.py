@@ -24,11 +24,11 @@ def final_model(experiment: Experiment, record: TrialRecord) -> Classifier:
     return restored(record.architecture, record.config, experiment.cache(), weights, source)
 
 
-def ship(experiment: Experiment, record: TrialRecord, model: Classifier, test: dict[str, Any]) -> None:
-    """Write `model/`: the weights of a final training, and what `test` says its contender reaches."""
+def ship(experiment: Experiment, record: TrialRecord, model: Classifier, tested: dict[str, Any]) -> None:
+    """Write `model/`: the weights of a final training, and what its contender and it reached on the test images."""
     cache, spec = experiment.cache(), experiment.spec
     _, knobs = split(record.config)
-    counts = {name: sum(of_class.values()) for name, of_class in cache.counts.items()}
+    by_class = {name: cache.counts["train"][name] + cache.counts["val"][name] for name in cache.classes}
     card = {
         "architecture": record.architecture,
         "image_shape": list(cache.image_shape),
@@ -37,11 +37,12 @@ def ship(experiment: Experiment, record: TrialRecord, model: Classifier, test: d
         "mean": list(cache.mean),
         "deviation": list(cache.deviation),
         "resize": cache.resize,
-        "metrics": test,
+        "metrics": tested["test"] | {"by_class": tested["first_test"]["per_class"]},
         "trained_on": {
             "data": spec["data"],
             "fingerprint": cache.fingerprint,
-            "images": counts["train"] + counts["val"],
+            "images": sum(by_class.values()),
+            "images_by_class": by_class,
             "epochs": record.work["epochs"],
             "seed": record.seed,
             "experiment": experiment.asked["name"],

@@ -18,7 +18,7 @@ def summary(analysis: Analysis) -> Section | NotYet:
     sentences = [
         *_outcome(analysis, contenders),
         *_searched(analysis["experiment"], search),
-        *_best_trial(analysis["experiment"], search),
+        *_best_trial(analysis["experiment"], search, (analysis.get("learned") or {}).get("winner")),
         *_epochs(analysis, contenders),
         *_shipped(analysis),
     ]
@@ -89,13 +89,14 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     ]
 
 
-def _best_trial(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
+def _best_trial(experiment: dict[str, Any], search: dict[str, Any], winner: dict[str, Any] | None) -> list[str]:
     best = next((trial for trial in search.get("trials") or [] if trial["val_accuracy"] is not None), None)
     if best is None:
         return ["No trial of the search finished an epoch."]
     return [
         f"Best trial of the search by {experiment['metric']}: trial {best['trial']} ({best['architecture']}), "
-        f"val_accuracy {percent(best['val_accuracy'])}, val_loss {decimal(best['val_loss'])} (1 run)."
+        f"val_accuracy {percent(best['val_accuracy'])}, val_loss {decimal(best['val_loss'])} (1 run)"
+        + (f"; {winner['sentence']}." if winner else ".")
     ]
 
 

@@ -94,3 +94,11 @@ def probability(p: float) -> str:
     if p < 0.001:
         return "p < 0.001"
     return f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
+
+
+def resizing(description: Mapping[str, Any]) -> str:
+    """Return how a decoded image becomes what the model of a `model.json` sees."""
+    _, height, width = description["image_shape"]
+    what = "the centre square" if description["resize"] == "crop" else "the whole image, whatever its shape,"
+    how = "a side that shrinks is averaged, one that grows is interpolated linearly"
+    return f"{what} is scaled to {width} x {height} pixels; {how}"

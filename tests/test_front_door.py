@@ -41,7 +41,19 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
     house = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=house, timeout=60)
     assert done.returncode == 0, done.stderr
-    for command in ("data", "spaces", "search", "resume", "runs", "show", "stop", "analyze", "report", "predict"):
+    for command in (
+        "data",
+        "spaces",
+        "search",
+        "resume",
+        "runs",
+        "show",
+        "stop",
+        "analyze",
+        "report",
+        "predict",
+        "export",
+    ):
         assert f" {command} " in done.stdout
 
 
@@ -69,7 +81,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
             ["predict", "nothing", "image.png", "--csv", "no/x.csv"],
             "--csv no/x.csv: it is in a folder that does not exist",
         ),
-        (["data", "digits", "--sheet", "no/x.png"], "--sheet no/x.png: it is in a folder that does not exist"),
+        (["data", "digits", "--html", "no/x.html"], "--html no/x.html: it is in a folder that does not exist"),
         (["runs", "--storage", "nope"], "--storage nope:"),
         (["search", "digits", "--arch", "cnn", "--cpus-per-trial", "999"], "lower --cpus-per-trial"),
         (["search", "digits", "--arch", "cnn", "--address", "127.0.0.1:1"], "nothing answers there"),
@@ -147,15 +159,14 @@ def test_one_class_is_not_enough(capfd: pytest.CaptureFixture[str], tmp_path: Pa
     assert code == 2
 
 
-def test_data_shows_counts_and_writes_a_contact_sheet(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, striped: Path
-) -> None:
-    sheet = tmp_path / "sheet.png"
-    code, out, _ = run(capfd, "data", str(striped), "--sheet", str(sheet))
+def test_data_shows_counts_and_writes_a_page(capfd: pytest.CaptureFixture[str], tmp_path: Path, striped: Path) -> None:
+    page = tmp_path / "page.html"
+    code, out, _ = run(capfd, "data", str(striped), "--html", str(page))
     assert code == 0
     assert "class0" in out
     assert "120" in out
-    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert out.endswith(f"Page: {page}")
+    assert page.read_text("utf-8").startswith("<!doctype html>")
     code, out, _ = run(capfd, "data", str(striped), "--json")
     assert sum(row["train"] for row in json.loads(out)["rows"]) > 70
 

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Dataset:
     """What training reads: images N x H x W x C (uint8), N labels, and which of them are for what.
 
     `mean` and `deviation` are those of the training split, per channel, in 0..255 units. `features` is a folder where
-    what frozen layers make of these images is kept; None keeps nothing.
+    what frozen layers make of these images is kept; None keeps nothing. `folds` gives the rows that each fold of a
+    cross-validation holds out, given their number.
     """
 
     images: NDArray[np.uint8]
@@ -36,6 +37,13 @@ class Dataset:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     features: Path | None = None
+    folds: Callable[[int], list[NDArray[np.int64]]] | None = None
+
+    def fold(self, index: int, number: int) -> "Dataset":
+        """Return the same images, of which fold `index` of `number` validates and all others train."""
+        assert self.folds is not None
+        val = np.sort(self.folds(number)[index])
+        return replace(self, train=np.setdiff1d(np.concatenate([self.train, self.val]), val), val=val)
 
     @classmethod
     def from_cache(cls, cache: ImageCache) -> "Dataset":
@@ -50,6 +58,7 @@ class Dataset:
             mean=cache.mean,
             deviation=cache.deviation,
             features=cache.folder / "features",
+            folds=cache.folds,
         )
 
     @property

@@ -22,7 +22,7 @@ from trainables.decoding import Decoded, decode_all
 from trainables.duplicates import twins
 from trainables.images import Item, Listing, Refused, check_classes
 from trainables.rows import Rows, write_array
-from trainables.split import SPLIT_SEED, SPLITS, make_split
+from trainables.split import SPLIT_SEED, SPLITS, grouped, make_split
 
 _ROWS_PER_COPY = 64
 
@@ -52,10 +52,13 @@ def build(
         fitted = scratch.read()
         digests, rows = decoded.digests, decoded.rows
         copies = twins(decoded.signatures, digests, labels, lambda index: fitted[rows[index]])
-        split = make_split(items, copies, val_fraction=val_fraction, test_fraction=test_fraction)
+        groups = grouped(items, copies)
+        split = make_split(items, groups, val_fraction=val_fraction, test_fraction=test_fraction)
         found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
         channels = int(decoded.shapes[:, 2].max())
         _write_arrays(folder, fitted, rows, channels, labels, split, [item.path for item in items])
+        learned = groups[[name in SPLITS[:2] for name in split]]
+        write_array(folder / "groups.npy", learned.shape, np.int64, [learned])
     manifest = {
         "data": listing.data,
         "key": listing.key,

@@ -1,8 +1,8 @@
 """Decode once: every image of DATA as one uint8 array that all trials on a host map into memory.
 
 A cache is a folder `$CONVSCOUT_CACHE/<key>`, written beside and renamed, never changed afterwards:
-`images.npy` (N x height x width x channels), `labels.npy`, `split.npy` (0 train, 1 val) and `paths.json` of
-train and val; the same with `test_` for the test split, apart; and `manifest.json`, which says what it is. Search
+`images.npy` (N x height x width x channels), `labels.npy`, `split.npy` (0 train, 1 val), `groups.npy` (who stays
+together) and `paths.json` of train and val; the same with `test_` for the test split; and `manifest.json`. Search
 code has no path to the test files: only `open_test` opens them, and only `analysis/evaluate.py` calls it.
 """
 
@@ -26,10 +26,10 @@ from trainables.decode import POLICIES
 from trainables.decoding import default_image_size
 from trainables.images import Listing, list_images, open_source
 from trainables.sources import FolderSource, cache_root, digest
-from trainables.split import SPLITS
+from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DUPLICATES = ("leave_out", "keep")
 
 
@@ -95,6 +95,16 @@ class ImageCache:
         if split not in SPLITS[:2]:
             raise ValueError(unknown_word("split", split, SPLITS[:2]))
         return np.flatnonzero(self._split == SPLITS.index(split))
+
+    def folds(self, number: int) -> list[NDArray[np.int64]]:
+        """Return the rows of `arrays()` held out in each fold of a cross-validation over train and val together.
+
+        Every row is held out once, copies and groups together. Raises `RequestError` where a class is too small.
+        """
+        if not (self.folder / "groups.npy").exists():
+            raise RequestError(f"image cache {str(self.folder)!r} has no groups, which --folds needs: remove it")
+        groups = np.load(self.folder / "groups.npy")
+        return folds(self.arrays()[1], groups, number)
 
     def paths(self) -> list[str]:
         """Return the path of each row of `arrays()`, relative to DATA."""

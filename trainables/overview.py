@@ -1,19 +1,19 @@
-"""What a prepared data set looks like: its numbers as plain values, and a contact sheet of its classes."""
+"""What a prepared data set looks like: its numbers as plain values, and which of its images are worth a look."""
 
+import hashlib
+from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation import written_beside
 from trainables.cache import ImageCache
+from trainables.decode import BadImage, probe_size
+from trainables.duplicates import signatures, twins
+from trainables.images import open_source
 
-_MOST_CLASSES = 40
-_LABEL_WIDTH = 180
-_GAP = 4
+_AT_ONCE = 256  # images whose low frequencies are taken together
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class Overview:
         """Return the number of images that are used."""
         return sum(row.total for row in self.rows)
 
+    def was_left_out(self, leak: dict[str, Any]) -> bool:
+        """Say whether the image of one of `leaks` is not used: only those of a split that was given can be left out."""
+        return self.left_out > 0 and leak["split"] in self.split["given"]
+
 
 def overview(cache: ImageCache) -> Overview:
     """Return the numbers of a prepared data set."""
@@ -86,40 +90,52 @@ def overview(cache: ImageCache) -> Overview:
     )
 
 
-def contact_sheet(cache: ImageCache, path: Path, per_class: int = 8) -> None:
-    """Write a PNG with a row of training images for each class, at most 40 classes, the name on the left.
+def examples(cache: ImageCache, per_class: int) -> tuple[tuple[int, ...], ...]:
+    """Return, for each class, rows of `cache.arrays()`: at most `per_class` training images, evenly over the class."""
+    labels, train = cache.arrays()[1], cache.indices("train")
+    chosen = []
+    for label in range(len(cache.classes)):
+        rows = train[labels[train] == label]
+        evenly = np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)
+        chosen.append(tuple(rows[evenly].tolist()))
+    return tuple(chosen)
 
-    The images are taken evenly over the class and shown as they are trained on. Characters that are not ASCII
-    become "?" in the names.
+
+def copies(cache: ImageCache) -> tuple[tuple[int, ...], ...]:
+    """Return groups of rows of `cache.arrays()` that show one picture, exact copies or near, ascending in each.
+
+    The cache keeps their number alone, so they are looked for again, among the training and validation images: the
+    test images stay closed. Those that share a picture across classes come first, then the largest groups.
     """
     images, labels = cache.arrays()
-    train = cache.indices("train")
-    tile = min(max(cache.image_shape[1], 48), 96)
-    width = _LABEL_WIDTH + per_class * (tile + _GAP)
-    sheet_rows = []
-    for label, name in enumerate(cache.classes[:_MOST_CLASSES]):
-        found = train[labels[train] == label]
-        chosen = found[np.linspace(0, len(found) - 1, min(per_class, len(found))).round().astype(int)]
-        sheet_rows.append(_row(name, images[chosen], tile, width))
-    left_out = len(cache.classes) - _MOST_CLASSES
-    if left_out > 0:
-        sheet_rows.append(_row(f"and {left_out} more", images[:0], tile, width))
-    encoded = cv2.imencode(".png", np.concatenate(sheet_rows))[1]
-    with written_beside(path) as beside:
-        beside.write_bytes(encoded.tobytes())
+
+    def pictures(rows: slice) -> NDArray[np.uint8]:
+        pixels = images[rows]
+        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
+
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(images), _AT_ONCE)]
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    low = np.concatenate([signatures(pictures(part)) for part in parts])
+    first = twins(low, digests, labels, lambda row: pictures(slice(row, row + 1))[0])
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, leader in enumerate(first.tolist()):
+        groups[leader].append(row)
+    found = [tuple(rows) for rows in groups.values() if len(rows) > 1]
+    return tuple(sorted(found, key=lambda rows: (-len({int(labels[row]) for row in rows}), -len(rows), rows)))
 
 
-def _row(name: str, images: NDArray[np.uint8], tile: int, width: int) -> NDArray[np.uint8]:
-    """Return one row of the sheet, BGR on white."""
-    row = np.full((tile + _GAP, width, 3), 255, np.uint8)
-    text = name.encode("ascii", "replace").decode()
-    text = text if len(text) <= 20 else text[:18] + ".."
-    cv2.putText(row, text, (8, tile // 2 + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    for column, image in enumerate(images):
-        bgr = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, ::-1]
-        interpolation = cv2.INTER_NEAREST if image.shape[0] < tile else cv2.INTER_AREA
-        left = _LABEL_WIDTH + column * (tile + _GAP)
-        row[:tile, left : left + tile] = cv2.resize(
-            np.ascontiguousarray(bgr), (tile, tile), interpolation=interpolation
-        )
-    return row
+def original_sides(cache: ImageCache, data: str, most: int = 1000) -> NDArray[np.int64]:
+    """Return the short and the long side (n, 2), in pixels, of at most `most` training and validation files.
+
+    They are taken evenly over the paths in order and read from the files' headers, since the cache keeps only the
+    least, the median and the most of all sides. A file that has gone meanwhile is passed over. `data` is what `cache`
+    was prepared from; raises `RequestError` where that cannot be opened any more.
+    """
+    source, paths = open_source(data), cache.paths()
+    sides = []
+    for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int):
+        try:
+            sides.append(sorted(probe_size(source.read(paths[index]))))
+        except (BadImage, OSError, KeyError):
+            continue
+    return np.array(sides, np.int64).reshape(-1, 2)

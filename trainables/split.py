@@ -20,13 +20,41 @@ SPLITS = ("train", "val", "test")
 SPLIT_SEED = 0
 
 
+def grouped(items: Sequence[Item], copies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each item, equal where items must stay on one side of a split.
+
+    That are items of one group, and those with equal numbers in `copies`, which show the same picture.
+    """
+    if not any(item.group for item in items):
+        return copies
+    return merged([copies.tolist(), [item.group or None for item in items]])
+
+
+def folds(labels: NDArray[np.int64], groups: NDArray[np.int64], number: int) -> list[NDArray[np.int64]]:
+    """Return the rows held out in each of `number` folds: every row once, whole groups, classes in proportion.
+
+    Raises `RequestError` where a class has too few groups to be on both sides of every fold.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    if fewest < number:
+        raise RequestError(
+            f"--folds {number}: the smallest class has {fewest} images or groups to train and validate with, one for "
+            f"each fold is needed: ask for {fewest} or fewer, or none"
+            if fewest > 1
+            else f"--folds {number}: a class has a single image or group to train and validate with"
+        )
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=SPLIT_SEED)
+    return [np.asarray(held_out, np.int64) for _, held_out in splitter.split(labels, labels, groups)]
+
+
 def make_split(
-    items: Sequence[Item], copies: NDArray[np.int64], *, val_fraction: float, test_fraction: float
+    items: Sequence[Item], groups: NDArray[np.int64], *, val_fraction: float, test_fraction: float
 ) -> list[str]:
     """Return "train", "val" or "test" for each item.
 
-    Items with equal numbers in `copies` show the same picture: they stay on one side of every split that is made
-    here, as items of one group do.
+    Items with equal numbers in `groups` (see `grouped`) stay on one side of every split that is made here.
 
     Test, unless given, is `test_fraction` of the items that are not given to another split; val, unless given, is
     `val_fraction` of what remains. Each class must have an image for each split that is made and one to train
@@ -35,7 +63,6 @@ def make_split(
     split = np.array([item.split or "train" for item in items], dtype=object)
     labels = np.array([item.label for item in items])
     by_group = any(item.group for item in items)
-    groups = merged([copies.tolist(), [item.group or None for item in items]]) if by_group else copies
     hold_out: Callable[..., NDArray[np.int64]] = _by_group if by_group else _by_class
     given = {item.split for item in items}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):

@@ -129,6 +129,7 @@ class ImageTrainable(Trainable):
             epochs=work["schedule_epochs"],
             source=self.sources.get(given["architecture"]),
             train_on_val=work.get("train_on_val", False),
+            fold=tuple(work["fold"]) if "fold" in work else None,
             learning_rates=work.get("learning_rates"),
             pretrained=kept.state is None,
             micro_batch_divisor=given["micro_batch_divisor"],
@@ -209,4 +210,5 @@ class ImageTrainable(Trainable):
         given, work = self.handed_out, self.handed_out["work"]
         parts = {name: given[name] for name in ("architecture", "config", "seed")}
         parts |= {"schedule_epochs": work["schedule_epochs"], "train_on_val": work.get("train_on_val", False)}
+        parts |= {"fold": work["fold"]} if "fold" in work else {}
         return json.dumps(parts, sort_keys=True)

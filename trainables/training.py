@@ -17,7 +17,6 @@ from trainables.batches import Batches, Dataset, augment, micro_batches
 from trainables.compiler import leave_compiler_out
 from trainables.device import (
     PeakMemory,
-    best_device,
     evaluation_batch,
     give_freed_memory_back,
     keep_freed_memory,
@@ -62,7 +61,6 @@ class Training:
         leave_compiler_out()
         self.batches = Batches(dataset, self.device)
         self.use(settings)
-        self.val_indices = torch.from_numpy(dataset.val).to(self.batches.images.device)
         self.mean = torch.tensor(dataset.mean, device=self.device)
         self.model: Classifier
 
@@ -81,6 +79,7 @@ class Training:
         epochs: int,
         source: str | None = None,
         train_on_val: bool = False,
+        fold: tuple[int, int] | None = None,
         learning_rates: list[float] | None = None,
         pretrained: bool = True,
         micro_batch_divisor: int = 1,
@@ -88,8 +87,9 @@ class Training:
         """Build the model and everything around it, as in a fresh process.
 
         `source` is the text of a user's architecture. `train_on_val` trains on train and validation images
-        together, and validates on none. `learning_rates`, one per epoch of an earlier run, are replayed where the
-        schedule depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
+        together, and validates on none; `fold` (i, n) trains on all but the i-th of n parts, counted from 0, and
+        validates on that. `learning_rates`, one per epoch of an earlier run, are replayed where the schedule
+        depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
         `micro_batch_divisor` computes every batch in so many parts, with the same images in an optimizer step: less
         memory, and the same result but for batch norm.
         """
@@ -109,16 +109,23 @@ class Training:
         self.model.to(self.device).to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
-        self.train_on_val = train_on_val
         self.micro_batch_divisor = micro_batch_divisor
-        train = np.concatenate([self.dataset.train, self.dataset.val]) if train_on_val else self.dataset.train
-        self.train_indices = torch.from_numpy(train)
-        self.class_weights = self._class_weights(train)
+        self._use_images(train_on_val, fold)
         self.epochs_done = 0
         self.validated: Validated | None = None
         self._frozen: dict[Any, Frozen | None] = {}
         give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
+
+    def _use_images(self, train_on_val: bool, fold: tuple[int, int] | None) -> None:
+        """Decide which images train and which validate."""
+        data = self.dataset.fold(*fold) if fold else self.dataset
+        train = np.concatenate([data.train, data.val]) if train_on_val else data.train
+        self.train_on_val = train_on_val
+        self.train_indices = torch.from_numpy(train)
+        self.val_indices = torch.from_numpy(data.val).to(self.batches.images.device)
+        self.val_labels = self.dataset.labels[data.val]
+        self.class_weights = self._class_weights(train)
 
     @property
     def n_params(self) -> int:
@@ -256,7 +263,7 @@ class Training:
                 logits, labels = self._forward(part, frozen)
                 losses.append(functional.cross_entropy(logits, labels, reduction="none"))
                 guesses.append(logits.argmax(1))
-        truth, classes = self.dataset.labels[self.dataset.val], self.dataset.n_classes
+        truth, classes = self.val_labels, self.dataset.n_classes
         guessed = torch.cat(guesses).cpu().numpy()
         self.validated = Validated(guessed == truth, torch.cat(losses).cpu().numpy())
         cells = truth * classes + guessed
@@ -277,17 +284,3 @@ class Training:
         counts = np.bincount(self.dataset.labels[indices], minlength=self.dataset.n_classes)
         weights = len(indices) / (self.dataset.n_classes * np.maximum(counts, 1))
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
-
-
-@torch.inference_mode()
-def predict(model: Classifier, images: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.float64]:
-    """Return class probabilities (N x classes) for images N x H x W x C, in full precision."""
-    device = device or best_device()
-    model = model.to(device).eval()
-    batch = evaluation_batch(images.shape[1], images.shape[2], model.input_size)
-    parts = []
-    for start in range(0, len(images), batch):
-        chunk = torch.from_numpy(np.array(images[start : start + batch])).to(device)  # a copy: torch wants it writable
-        logits = model(chunk.permute(0, 3, 1, 2).float())
-        parts.append(torch.softmax(logits.double() if device.type != "mps" else logits, dim=1).cpu().numpy())
-    return np.concatenate(parts)

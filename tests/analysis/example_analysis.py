@@ -45,8 +45,12 @@ def example_analysis(
             "seconds": 4380.0,
             "rejected": {"impossible": 3, "too_long": 1},
             "trials": trials,
+            "rungs": [{"epoch": 3, "went_on": 20, "stopped": 17}, {"epoch": 9, "went_on": 12, "stopped": 8}],
+            "stops": {"rung": 25, "patience": 2},
         },
+        "learned": _learned(),
         "contenders": contenders,
+        "folds": 0,
         "chosen": {
             "contender": TUNED,
             "why": "its mean validation accuracy over 3 seeds is higher than the baseline's",
@@ -102,6 +106,7 @@ def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
                 "status": status,
                 "stop_reason": "val_loss 1.92, the cutoff of 12 trials was 1.61" if status == "stopped" else None,
                 "error": "the training loss is not finite" if status == "diverged" else None,
+                "rung": EPOCHS if status == "completed" else 3,
                 "epochs_run": epochs_run,
                 "epochs": EPOCHS,
                 "best_epoch": max(1, epochs_run - 2),
@@ -109,7 +114,7 @@ def _trials(rng: np.random.Generator, n_trials: int) -> list[dict[str, Any]]:
                 "val_accuracy": None if status == "diverged" else 0.80 - 0.01 * trial,
                 "seconds": 4.0 * epochs_run,
                 "n_params": 1_234_567,
-                "config": _config(rng, trial % 2),
+                "config": _config(rng, trial // 2 % 2),
             }
         )
     return trials
@@ -191,3 +196,20 @@ def _ablations(predictions: Predictions, finals: dict[str, list[int]]) -> dict[s
     row["comparison"] = asdict(compared) | {"sentence": compared.sentence, "found": compared.found}
     failed = {"name": "optimizer rmsprop", "knob": "optimizer", "value": "rmsprop", "n_failed": 3}
     return {"of": TUNED, "config": {"optimizer": "sgd"}, "variants": [row, failed]}
+
+
+def _learned() -> dict[str, Any]:
+    shares = [{"knob": "learning_rate", "share": 0.61, "low": 0.5, "high": 0.7}, {"knob": "dropout", "share": -0.01}]
+    shares[1] |= {"low": -0.03, "high": 0.02}
+    known = {"architecture": "cnn", "epoch": 3, "n_trials": 20, "knobs": shares, "explained": 0.5, "reason": None}
+    unknown = known | {"architecture": "mobilenet_v2", "knobs": [], "reason": "not enough trials: 20 are needed"}
+    rescued = {"trial": 5, "epoch": 3, "score": 0.61, "predicted": 0.7, "low": 0.6, "high": 0.82, "best": 0.8}
+    return {
+        "winner": {"sentence": "the best of 12 trials and 360 epochs is right about 80.0 % of 300 validation images"},
+        "rescue": {"reason": None, "n_stopped": 25, "n_could_win": 1, "trials": [rescued]},
+        "importance": [
+            known | {"caution": "TPE does not sample evenly", "sentence": "cnn"},
+            unknown | {"caution": None, "sentence": "mobilenet_v2: not enough trials: 20 are needed"},
+        ],
+        "edges": [{"architecture": "cnn", "knob": "filters", "sentence": "filters: the best value is at the edge"}],
+    }

@@ -68,7 +68,7 @@ def test_the_standard_error_is_that_of_repeated_experiments() -> None:
     first, second = (trained(0.8, 5, sigma, hardness, rng) for sigma in (0.01, 0.03))
     true = (first.mean(axis=(1, 2)) - second.mean(axis=(1, 2))).std()
     squares = [standard_error(one, other)[0] ** 2 for one, other in zip(first, second, strict=True)]
-    assert np.sqrt(np.mean(squares)) == pytest.approx(true, rel=0.1)  # it errs on the safe side: 6 % too large here
+    assert np.sqrt(np.mean(squares)) == pytest.approx(true, rel=0.1)
 
 
 def right(shares: list[float], n_images: int = 1000) -> Correct:
@@ -108,7 +108,8 @@ def test_no_evidence_comes_with_what_could_have_been_found() -> None:
     )
     assert comparison.sentence == (
         "no evidence that tuned and baseline differ: +0.4 points [-1.2, +2.0], p = 1.00 after Holm over 3 "
-        "comparisons; with 3 seeds each and 1,000 test images a difference of 2.4 points would have been found in 80 % of cases"
+        "comparisons; with 3 seeds each and 1,000 test images a difference of 2.4 points would have been found in "
+        "80 % of cases"
     )
     alone = replace(comparison, n_comparisons=1, split="validation")
     assert "p = 1.00; with 3 seeds each and 1,000 validation images" in alone.sentence

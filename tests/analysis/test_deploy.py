@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from analysis.card import model_card
 from analysis.deploy import Model, Prediction, load_model, write_model, write_predictions_csv
 from foundation import RequestError
 from trainables.models import build_classifier
@@ -115,6 +118,8 @@ def test_a_loaded_model_gives_the_same_logits(tmp_path: Path) -> None:
         )
     assert model.classes == ("dark", "light")
     assert not (tmp_path / "model" / "architecture.py").exists()
+    modes = {file.stat().st_mode for file in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1  # whoever may read the description may read the weights
 
 
 def test_the_folder_says_all_about_the_model(tmp_path: Path) -> None:
@@ -136,6 +141,37 @@ def test_the_folder_says_all_about_the_model(tmp_path: Path) -> None:
 def test_a_model_that_was_never_tested_says_so(tmp_path: Path) -> None:
     write_model(tmp_path / "model", classifier_of(card()), card(metrics={}))
     assert "this model was never tested" in (tmp_path / "model" / "README.md").read_text("utf-8")
+
+
+BY_CLASS = [
+    {"class": "dark", "precision": 0.8, "recall": 0.5, "f1": 0.615, "support": 40, "predicted": 25},
+    {"class": "li|ght", "precision": 0.6, "recall": 1.0, "f1": 0.75, "support": 10, "predicted": 25},
+]
+
+
+def test_the_card_has_data_and_figures_by_class_and_the_limits_they_show() -> None:
+    trained_on = {"data": "pictures.zip", "images": 1300, "images_by_class": {"dark": 1200, "li|ght": 100}}
+    described = card(trained_on=trained_on, classes=["dark", "li|ght"])
+    text = model_card(described | {"metrics": described["metrics"] | {"by_class": BY_CLASS}})
+    assert "| `dark` | 1,200 | 40 | 80.0 % | 50.0 % | 61.5 % |" in text
+    assert "| `li\\|ght` | 100 | 10 | 60.0 % | 100.0 % | 75.0 % |" in text
+    assert "- images: `1300`" in text
+    assert "images_by_class" not in text
+    assert "- It misses `dark`: it found 20 of 40 test images." in text
+    assert text.count("It misses") == 1
+    assert "- With fewer than 30 test images the figures are rough: `li|ght`." in text
+    assert "- The intervals below say what other seeds would give, not what other test images would." in text
+    assert "RGB, the whole image, whatever its shape, is scaled to 28 x 28 pixels" in text
+    for command in ("predict THIS_FOLDER", "export THIS_FOLDER --format onnx", "export THIS_FOLDER --format torch"):
+        assert f"convscout {command}" in text
+
+
+def test_the_card_of_a_model_without_figures_by_class_has_no_table_of_them() -> None:
+    text = model_card(card())
+    assert "By class" not in text
+    assert "It misses" not in text
+    assert "- A probability is the network's softmax as it is: nobody calibrated it." in text
+    assert "intervals" not in model_card(card(metrics={}))
 
 
 def test_weights_that_are_not_finite_do_not_ship(tmp_path: Path) -> None:
@@ -181,6 +217,34 @@ def test_a_bad_image_is_an_entry_and_stops_nothing(brightness: Callable[[int], M
     assert found[3].error == "cannot be read: No such file or directory"
     assert (found[4].error or "").startswith("no image file in this folder; images end in .")
     assert (found[0].probability, found[0].probabilities) == (None, {})
+
+
+def test_what_is_no_file_in_a_folder_is_said_and_stops_nothing(
+    brightness: Callable[[int], Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = brightness(3)
+    folder = tmp_path / "new"
+    picture(folder / "good.png", value=250)
+    picture(folder / "closed" / "inside.png", value=250)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "away.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "round").symlink_to(folder)
+    scan = os.scandir
+
+    def scandir(where: str | Path) -> Any:
+        if Path(where).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(where))
+        return scan(where)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert {Path(each.path).name: each.error for each in model.predict([folder])} == {
+        "away.png": "cannot be read: No such file or directory",
+        "closed": "cannot be read: Permission denied",
+        "good.png": None,
+        "loop.png": "cannot be read: Too many levels of symbolic links",
+        "pipe.png": "not a regular file",
+    }
 
 
 def test_nothing_to_predict(brightness: Callable[[int], Model]) -> None:

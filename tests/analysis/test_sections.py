@@ -33,7 +33,9 @@ def test_every_section_of_a_whole_analysis_is_ready(analysis: dict[str, Any]) ->
     assert {content.kind for content in build_sections(analysis).values()} == {"ready"}
 
 
-@pytest.mark.parametrize("missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst"])
+@pytest.mark.parametrize(
+    "missing", ["contenders", "chosen", "search", "tests_opened", "comparisons", "worst", "learned"]
+)
 def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str) -> None:
     del analysis[missing]
     assert "failed" not in {content.kind for content in build_sections(analysis).values()}

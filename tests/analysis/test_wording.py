@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.wording import duration, interval, joined, knob, over_runs, percent
+from analysis.wording import duration, interval, joined, knob, over_runs, percent, resizing
 from foundation import count
 
 
@@ -28,3 +28,10 @@ def test_small_words() -> None:
         "a, b and c",
     ]
     assert [knob(None), knob(0.000123456), knob(64), knob("sgd"), percent(None)] == ["–", "0.0001235", "64", "sgd", "–"]
+
+
+def test_resizing_says_what_becomes_of_an_image() -> None:
+    how = "is scaled to 64 x 64 pixels; a side that shrinks is averaged, one that grows is interpolated linearly"
+    squash = {"image_shape": [3, 64, 64], "resize": "squash"}
+    assert resizing(squash) == f"the whole image, whatever its shape, {how}"
+    assert resizing(squash | {"resize": "crop"}) == f"the centre square {how}"

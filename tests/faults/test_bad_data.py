@@ -1,6 +1,7 @@
 """Bad data costs only itself: every bad file is refused with its reason, and every odd one is read as what it shows."""
 
 import codecs
+import csv
 import json
 import os
 import struct
@@ -26,11 +27,13 @@ from bad_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.deploy import write_model
 from foundation import RequestError
 from trainables.cache import open_test, prepare
 from trainables.decode import BadImage, decode, decode_and_fit
 from trainables.images import list_images, open_source
 from trainables.memory import MOST_DECODING_BYTES, Budget, decoding_bytes
+from trainables.models import build_classifier
 
 HOUSE = Path(__file__).parents[2]
 BAD, ODD, GREY = bad_images(), odd_images(), grey_images()
@@ -124,6 +127,50 @@ def test_a_folder_of_everything_at_once(tmp_path):
     assert "bad/loop.png: symbolic link that leads nowhere" in as_text.stdout.decode()
     assert b"\x1b" not in as_text.stdout
     assert as_text.stderr == as_json.stderr == b""
+
+
+@pytest.mark.timeout(90)
+def test_prediction_of_a_folder_of_everything_at_once(tmp_path):
+    """Every file gets a class or a reason, in the table, the CSV and on the page; none stops the others."""
+    refused = write_bad_folder(tmp_path / "data")
+    described = {
+        "architecture": "cnn", "image_shape": [3, 28, 28], "classes": ["cat", "dog"], "mean": [127.5] * 3,
+        "deviation": [50.0] * 3, "resize": "squash", "metrics": {}, "trained_on": {}, "versions": {},
+        "config": {
+            "depth": 1, "filters": 4, "kernel": 3, "dense_layers": 1, "dense_units": 4, "dropout": 0.0,
+            "activation": "relu", "batch_norm": False,
+        },
+    }  # fmt: skip
+    statistics = {"mean": described["mean"], "deviation": described["deviation"]}
+    write_model(
+        tmp_path / "model", build_classifier("cnn", (3, 28, 28), 2, described["config"], **statistics), described
+    )
+    asked = [
+        "predict",
+        tmp_path / "model",
+        tmp_path / "data",
+        "--csv",
+        tmp_path / "p.csv",
+        "--html",
+        tmp_path / "p.html",
+    ]
+    command = [sys.executable, HOUSE / "convscout.py", *asked, "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    found = {row["path"]: row["error"] for row in json.loads(done.stdout)}
+    read = [path for path, error in found.items() if error is None]
+    assert len(read) == 4 + len(ODD) + len(GREY) + len(DIFFICULT_NAMES)
+    reasons = {path.removeprefix(f"{tmp_path}/data/"): error for path, error in found.items() if error is not None}
+    for name, (_, reason) in BAD.items():
+        assert reasons[f"bad/{name}"] == reason
+    assert reasons["bad/pipe.png"] == refused["bad/pipe.png"]
+    assert f"{len(reasons)} files were not read:" in done.stderr.decode()
+    page = (tmp_path / "p.html").read_text("utf-8")
+    assert page.count('<li class="card">') == len(read)
+    assert page.count("<img ") == len(read)
+    assert "<script" not in page
+    assert "\x1b" not in page
+    with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(found)
 
 
 def test_difficult_names_reach_the_cache_and_come_back(tmp_path):

@@ -85,6 +85,7 @@ def test_second_start_decodes_nothing(tmp_path, monkeypatch):
     os.environ["CONVSCOUT_CACHE"] = str(tmp_path / "cache")
     assert prepare(data, resize="crop").folder != first.folder
     assert sorted(path.name for path in first.folder.iterdir()) == [
+        "groups.npy",
         "images.npy",
         "labels.npy",
         "manifest.json",

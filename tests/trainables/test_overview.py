@@ -1,4 +1,4 @@
-"""The numbers of a data set and its contact sheet."""
+"""The numbers of a data set, and which of its images are worth a look."""
 
 import shutil
 
@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from foundation import RequestError
 from terminal import show_overview
 from trainables.cache import prepare
-from trainables.overview import ClassRow, contact_sheet, overview
+from trainables.overview import ClassRow, copies, examples, original_sides, overview
 
 
 @pytest.fixture
@@ -66,29 +67,60 @@ def test_copies_are_shown(data, capsys):
         "Copies of other images, exact or near: 1 within train, 12 across splits (12 left out; `--duplicates keep` "
         "keeps them)."
     )
-    assert len(shown[start:]) == 12
-    assert shown[-1] == "  ... and 2 more; `convscout data DATA --json` lists all"
-    assert all(line.startswith("  test: test/cat/copy") for line in shown[start + 1 : -1])
+    assert len(shown[start:]) == 13
+    assert shown[-2] == "  ... and 2 more; `convscout data DATA --html FILE` or `--json` lists all"
+    assert shown[-1] == "No file was refused."
+    assert all(line.startswith("  test: test/cat/copy") for line in shown[start + 1 : -2])
     assert (len(found.leaks), found.n_images) == (12, 45)
 
 
+def test_examples_are_training_images_evenly_over_each_class(data):
+    prepared = prepare(str(data({"cat": 4, "dog": 20})))
+    labels = prepared.arrays()[1]
+    train = prepared.indices("train").tolist()
+    cats, dogs = examples(prepared, per_class=3)
+    # Two of the four cats train, so there is no third.
+    assert (len(cats), len(dogs)) == (2, 3)
+    assert {*cats, *dogs} <= set(train)
+    assert (set(labels[list(cats)]), set(labels[list(dogs)])) == ({0}, {1})
+    of_dogs = [row for row in train if labels[row] == 1]
+    assert dogs == (of_dogs[0], of_dogs[round((len(of_dogs) - 1) / 2)], of_dogs[-1])
+
+
 @pytest.mark.parametrize("colour", [True, False])
-def test_contact_sheet_shows_training_images(data, tmp_path, colour):
-    prepared = prepare(str(data({"cat": 4, "d\u00f6g": 20}, colour)))
-    contact_sheet(prepared, tmp_path / "sheet.png", per_class=3)
-    sheet = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_COLOR_RGB)
-    assert sheet.shape == (2 * 52, 180 + 3 * 52, 3)
-    images, labels = prepared.arrays()
-    train = prepared.indices("train")
-    first = images[train[labels[train] == 1][0]]
-    expected = cv2.resize(first, (48, 48), interpolation=cv2.INTER_NEAREST).reshape(48, 48, -1)
-    assert np.array_equal(sheet[52:100, 180:228], np.broadcast_to(expected, (48, 48, 3)))
-    # Two of the four cats train, so the third place is empty; the name is written on the left.
-    assert sheet[:52, 180 + 2 * 52 :].min() == 255
-    assert sheet[:52, :180].min() < 100
+def test_copies_are_found_again_two_classes_first_and_never_of_test(data, colour):
+    folder = data({"train/cat": 20, "train/dog": 20, "val/cat": 3, "val/dog": 3, "test/cat": 3, "test/dog": 3}, colour)
+    for index in range(3):
+        shutil.copy(folder / "train/dog/0.png", folder / f"train/dog/again{index}.png")
+    shutil.copy(folder / "train/dog/7.png", folder / "train/cat/wrong.png")
+    shutil.copy(folder / "test/dog/1.png", folder / "test/dog/again.png")
+    prepared = prepare(str(folder))
+    assert overview(prepared).duplicates_within == {"train": 4, "val": 0, "test": 1}
+    paths = prepared.paths()
+    assert [[paths[row] for row in group] for group in copies(prepared)] == [
+        ["train/cat/wrong.png", "train/dog/7.png"],
+        ["train/dog/0.png", *(f"train/dog/again{index}.png" for index in range(3))],
+    ]
 
 
-def test_contact_sheet_is_bounded(data, tmp_path):
-    prepared = prepare(str(data({f"class {index:02d}": 3 for index in range(42)})))
-    contact_sheet(prepared, tmp_path / "sheet.png", per_class=1)
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (41 * 52, 180 + 52, 3)
+def test_only_images_of_a_given_split_are_left_out(data):
+    folder = data({"train/cat": 20, "train/dog": 20, "val/cat": 3, "val/dog": 3})
+    shutil.copy(folder / "train/cat/0.png", folder / "val/cat/copy.png")
+    found = overview(prepare(str(folder)))
+    assert [found.was_left_out(leak) for leak in found.leaks] == [True]
+    assert found.was_left_out(found.leaks[0] | {"split": "test"}) is False
+    kept = overview(prepare(str(folder), duplicates="keep"))
+    assert [kept.was_left_out(leak) for leak in kept.leaks] == [False]
+
+
+def test_sides_are_those_of_the_files_and_a_lost_file_is_passed_over(data, monkeypatch):
+    folder = data({"cat": 10, "dog": 20})
+    prepared = prepare(str(folder))
+    assert original_sides(prepared, str(folder)).tolist() == [[30, 40]] * 24
+    assert original_sides(prepared, str(folder), most=5).tolist() == [[30, 40]] * 5
+    (folder / prepared.paths()[0]).unlink()
+    (folder / prepared.paths()[1]).write_bytes(b"x")
+    assert len(original_sides(prepared, str(folder))) == 22
+    shutil.rmtree(folder)
+    with pytest.raises(RequestError, match="does not exist"):
+        original_sides(prepared, str(folder))

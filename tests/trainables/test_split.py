@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foundation import RequestError
-from trainables.split import make_split
+from trainables.split import grouped, make_split
 from trainables.table import Item
 
 
@@ -16,7 +16,7 @@ def items(each, **given):
 
 def split_of(listed, copies=None, **fractions):
     copies = range(len(listed)) if copies is None else copies
-    return make_split(listed, np.array(list(copies)), **fractions)
+    return make_split(listed, grouped(listed, np.array(list(copies))), **fractions)
 
 
 def test_copies_stay_on_one_side_and_the_fractions_hold():

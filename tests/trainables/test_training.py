@@ -13,7 +13,8 @@ import spaces
 from trainables import device
 from trainables.batches import Dataset
 from trainables.epoch_result import scores
-from trainables.training import Settings, Training, predict
+from trainables.predict import predict
+from trainables.training import Settings, Training
 
 TINY = {"depth": 1, "filters": 8, "dense_layers": 1, "dense_units": 16, "batch_norm": True, "dropout": 0.3}
 CPU = torch.device("cpu")
