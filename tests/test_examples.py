@@ -2,7 +2,6 @@ import json
 import runpy
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -174,12 +173,16 @@ def test_new_images_are_of_the_test_split(runner: SimpleNamespace, striped: Path
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch, runner: SimpleNamespace) -> Iterator[list[list[str]]]:
+def commands(monkeypatch: pytest.MonkeyPatch, runner: SimpleNamespace) -> list[list[str]]:
     """Return the commands that the runner would have run, as they are typed."""
     typed: list[list[str]] = []
-    monkeypatch.setitem(
-        runner.main.__globals__, "convscout", lambda *words: typed.append([str(word) for word in words])
-    )
+
+    def run(command: list[str], cwd: Path) -> SimpleNamespace:
+        assert cwd == HOUSE
+        typed.append(command[2:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setitem(runner.convscout.__globals__, "subprocess", SimpleNamespace(run=run))
     return typed
 
 
@@ -201,6 +204,16 @@ def test_the_full_form_takes_the_data_as_it_is(
     assert commands[0][:4] == ["search", str(striped), "--config", "examples/characters/full.yaml"]
     assert commands[1][2:8] == ["--finalists", "3", "--seeds", "5", "--ablate", "optimizer"]
     assert not (tmp_path / "few-images").exists()
+
+
+def test_a_command_that_fails_ends_the_example_with_its_code(
+    runner: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(returncode=130))
+    monkeypatch.setitem(runner.convscout.__globals__, "subprocess", failing)
+    with pytest.raises(SystemExit) as ended:
+        runner.convscout("search", "digits")
+    assert ended.value.code == 130
 
 
 @pytest.mark.parametrize(
