@@ -13,6 +13,11 @@ NAMED = {"training": "#e08a00", "validation": "#0b84d8", "mean": "#0b84d8", "cha
 # Cells of a confusion matrix hold their counts up to this many classes; beyond, pointing at a cell shows its count.
 COUNTED_CLASSES = 20
 
+# The colours of a share of 0, 0.2 and 1 in a heat map: the middle one comes early, so that a few per cent of mistakes
+# can be seen beside a strong diagonal.
+SHADED_SHARES = (0.0, 0.2, 1.0)
+LIGHT_SHADES, DARK_SHADES = ("#f4f6f8", "#9ecae1", "#08519c"), ("#1d232b", "#2f6390", "#8fceff")
+
 
 def draw(figure: Figure) -> dict[str, Any]:
     """Return `{data, layout, least_width_px, most_width_px}` for plotly.js: the widths between which it is legible.
@@ -31,14 +36,13 @@ def draw(figure: Figure) -> dict[str, Any]:
 def templates() -> dict[str, dict[str, Any]]:
     """Return the plotly templates `light` and `dark`: text, grid and the colours of a heat map, on no background."""
     return {
-        "light": _template("#1c2430", "#e3e6ea", shades=("#f4f6f8", "#9ecae1", "#08519c")),
-        "dark": _template("#e4e7eb", "#333a44", shades=("#1d232b", "#2f6390", "#8fceff")),
+        "light": _template("#1c2430", "#e3e6ea", shades=LIGHT_SHADES),
+        "dark": _template("#e4e7eb", "#333a44", shades=DARK_SHADES),
     }
 
 
 def _template(text: str, grid: str, *, shades: tuple[str, str, str]) -> dict[str, Any]:
-    # The middle shade comes early, so that a few per cent of mistakes can be seen beside a strong diagonal.
-    scale = [list(stop) for stop in zip((0.0, 0.2, 1.0), shades, strict=True)]
+    scale = [list(stop) for stop in zip(SHADED_SHARES, shades, strict=True)]
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "ticks": "", "automargin": True}
     return {
         "layout": {

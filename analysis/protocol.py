@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.ablate import Ablations
+from analysis.board import write_board
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
 from analysis.experiment import Experiment, open_experiment
@@ -71,7 +72,8 @@ def analyze(
         finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
         if tested:
-            best = _choose_and_test(experiment, ledger, analysis, tested, finals)
+            best, predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
+            _show_on_board(ledger, analysis, predictions, tell)
             analysis["ablations"] = _ablations(experiment, ledger, best, ablate, quiet)
         _write(folder, analysis, ledger)
     if not tested:
@@ -124,10 +126,10 @@ def _choose_and_test(
     analysis: Json,
     contestants: list[Contestant],
     finals: dict[str, list[TrialRecord]],
-) -> Contestant:
+) -> tuple[Contestant, Predictions]:
     """Choose by validation and write it down; then open the test split, once; then let the chosen model ship.
 
-    Returns who was chosen.
+    Return who was chosen, and what the models said of the test images.
     """
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
@@ -146,7 +148,15 @@ def _choose_and_test(
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
     ship(experiment, shipped, final_model(experiment, shipped), rows[best.name])
-    return best
+    return best, predictions
+
+
+def _show_on_board(ledger: Ledger, analysis: Json, predictions: Predictions, tell: Tell) -> None:
+    """Write TensorBoard's images of the test; what only TensorBoard shows must not cost the analysis."""
+    try:
+        write_board(ledger.path.parent, ledger, analysis, predictions)
+    except OSError as error:
+        tell(f"TensorBoard shows no images of the test: they could not be written ({error}).")
 
 
 def _alike(contestants: list[Contestant]) -> Json:

@@ -15,18 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
 
+from cluster.event_files import EVENTS, append, begin, file_name, remove_events
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
 from cluster.storage import TRIALS, trial_folder
 
-EVENTS = "events.out.tfevents."
 RUNS = ("", "train", "val")
 ROLES = ("search", "retrain", "final", "ablation", "reproduce")
 ERROR_CHARACTERS = 4000  # the end of a long error says what went wrong; the ledger keeps all of it
@@ -90,10 +89,10 @@ class TensorBoardWriter(Guarded):
             self._write_experiment(row)
         folder = trial_folder(self.folder, record.trial)
         if self._says_ended(record.trial):
-            _remove_events(folder)
-        self._files[record.trial] = {run: folder / run / _file_name(row) for run in RUNS}
+            remove_events(folder)
+        self._files[record.trial] = {run: folder / run / file_name(row["seq"]) for run in RUNS}
         for file in self._files[record.trial].values():
-            _begin(file, record.proposed_time)
+            begin(file, record.proposed_time)
         start = SessionStartInfo(start_time_secs=record.proposed_time)
         for name, value in self._columns.cells(record).items():
             field = {bool: "bool_value", float: "number_value", str: "string_value"}[type(value)]
@@ -128,7 +127,7 @@ class TensorBoardWriter(Guarded):
 
     def _append(self, record: TrialRecord, run: str, step: int, time: float, values: Iterable[Any]) -> None:
         event = Event(wall_time=time, step=step, summary=Summary(value=values))
-        _append(self._files[record.trial][run], [event])
+        append(self._files[record.trial][run], [event])
 
     def _metrics(self) -> list[str]:
         return list(dict.fromkeys(("val_loss", "val_accuracy", self.metric)))
@@ -139,11 +138,11 @@ class TensorBoardWriter(Guarded):
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.replace("/", " ")) for tag in tags
         ]
         experiment = api_pb2.Experiment(hparam_infos=self._columns.infos(), metric_infos=metric_infos)
-        file = self.folder / TRIALS / _file_name(row)
-        _remove_events(file.parent)
-        _begin(file, row["time"])
+        file = self.folder / TRIALS / file_name(row["seq"])
+        remove_events(file.parent)
+        begin(file, row["time"])
         value = _hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
-        _append(file, [Event(wall_time=row["time"], summary=Summary(value=[value]))])
+        append(file, [Event(wall_time=row["time"], summary=Summary(value=[value]))])
 
 
 class _Columns:
@@ -217,31 +216,3 @@ def _outcome(record: TrialRecord) -> Any:
     if record.error:
         lines += [""] + [f"    {line}" for line in record.error[-ERROR_CHARACTERS:].splitlines()]
     return text_pb("outcome", "\n".join(lines)).value[0]
-
-
-def _file_name(row: Row) -> str:
-    """Return the name of event files begun at a row; TensorBoard reads a run's files in the order of their names."""
-    return f"{EVENTS}{row['seq']:010d}"
-
-
-def _remove_events(folder: Path) -> None:
-    """Remove the event files of one run, since of two ends or two lists of columns TensorBoard takes the first.
-
-    Files without an end stay: a TensorBoard that is reading them finds its way to the next one only from there.
-    """
-    for file in folder.glob(f"{EVENTS}*"):
-        file.unlink()
-
-
-def _begin(file: Path, time: float) -> None:
-    """Start an event file of a run. What TensorBoard read from earlier files of the run, the START record undoes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    version = Event(wall_time=time, file_version="brain.Event:2")
-    _append(file, [version, Event(wall_time=time, session_log=SessionLog(status=SessionLog.START))])
-
-
-def _append(file: Path, events: Iterable[Any]) -> None:
-    with open(file, "ab") as opened:
-        writer = RecordWriter(opened)
-        for event in events:
-            writer.write(event.SerializeToString())

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from analysis.deploy import load_model
@@ -225,6 +227,57 @@ def test_the_test_figures_say_their_n(analysed: Path) -> None:
         assert test["accuracy"]["n"] == len(test["accuracy"]["values"]) == 2
         assert test["accuracy"]["low"] <= test["accuracy"]["mean"] <= test["accuracy"]["high"]
         assert sum(map(sum, contender["first_test"]["confusion"])) == 18
+
+
+def board(analysed: Path) -> dict[str, dict[str, Any]]:
+    """Return what TensorBoard shows of the test images, by trial and tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for run in sorted((analysed / "trials").glob("*/test")):
+        (file,) = run.iterdir()
+        events = EventAccumulator(str(file)).Reload()
+        found[run.parent.name] = {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
+    return found
+
+
+def test_tensorboard_shows_every_contenders_confusion_matrix_and_the_worst_mistakes_of_the_chosen(
+    analysed: Path,
+) -> None:
+    analysis, shown = read_analysis(analysed), board(analysed)
+    chosen = f"{analysis['chosen']['trial']:04d}"
+    finals = {f"{each['finals'][0]['trial']:04d}": each["finals"][0]["epochs"] for each in analysis["contenders"]}
+    assert shown.keys() == finals.keys()
+    for run, images in shown.items():
+        (event,) = images["confusion_matrix"]
+        width, height, content = event.tensor_proto.string_val
+        assert event.step == finals[run]
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape[:2] == (int(height), int(width))
+        mistakes = sorted(images.keys() - {"confusion_matrix"})
+        expected = [
+            f"worst_mistakes/{rank:02d}: {row['true']} taken for {row['predicted']}, {100 * row['probability']:.1f} %"
+            for rank, row in enumerate(analysis["worst"], start=1)
+        ]
+        assert mistakes == (expected if run == chosen else [])
+
+
+def test_images_that_cannot_be_written_do_not_cost_the_analysis(analysed: Path) -> None:
+    before, shown = read_analysis(analysed), board(analysed)
+    run = analysed / "trials" / f"{before['chosen']['trial']:04d}" / "test"
+    (file,) = run.iterdir()
+    file.rename(analysed / file.name)
+    run.rmdir()
+    run.write_text("a file where a folder should be")
+    said: list[str] = []
+    analyze(analysed, seeds=2, quiet=True, tell=said.append)
+    assert read_analysis(analysed) == before
+    assert any(line.startswith("TensorBoard shows no images of the test: they could not be written (") for line in said)
+    run.unlink()
+    (analysed / file.name).unlink()
+    analyze(analysed, seeds=2, quiet=True)
+    assert str(board(analysed)) == str(shown)
 
 
 def test_the_report_is_one_file_that_asks_nobody(analysed: Path) -> None:
