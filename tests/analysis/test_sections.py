@@ -106,6 +106,18 @@ def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any
     assert len(sentences) <= 10
 
 
+def test_the_summary_answers_whether_tuning_helped_where_the_baseline_was_chosen(analysis: dict[str, Any]) -> None:
+    other = copy.deepcopy(analysis["contenders"][1]) | {"name": "vgg11 baseline", "architecture": "vgg11"}
+    analysis["contenders"].append(other)
+    row = analysis["comparisons"]["configurations"][0] | {"first": "cnn baseline"}
+    of_tuning, of_another = row | {"second": "cnn trial 3"}, row | {"second": "vgg11 baseline"}
+    analysis["comparisons"]["configurations"] = [of_another, of_tuning]
+    analysis["chosen"]["contender"] = "cnn baseline"
+    sentences = ready(analysis, "Summary").sentences
+    assert sentences[1].startswith("Did tuning help? ")
+    assert not sentences[2].startswith("Did tuning help? ")
+
+
 def test_the_summary_compares_with_the_own_baseline_first_and_asks_of_tuning_only_then(
     analysis: dict[str, Any],
 ) -> None:
