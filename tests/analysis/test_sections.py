@@ -138,6 +138,8 @@ def test_the_comparison_lists_every_pair_with_what_could_have_been_found(analysi
     assert shown[:3] == ("cnn trial 3", "cnn baseline", f"{100 * row['difference']:+.1f} points")
     assert shown[5] == f"{100 * row['detectable']:.1f} points"
     assert section.tables[0].marked == ({0} if row["found"] else set())
+    row["detectable"] = 1.0
+    assert ready(analysis, "Comparison").tables[0].rows[0][5] == "none"
     assert section.sentences[0].endswith("of 1.0 points; for it cnn trial 3 and cnn baseline cannot be told apart.")
     analysis["alike"]["group"] = [TUNED]
     said = ready(analysis, "Comparison").sentences[0]
