@@ -70,14 +70,19 @@ class Comparison:
         if not self.found:
             return (
                 f"no evidence that {self.first} and {self.second} differ: {points(self.difference)} "
-                f"[{ends[0]:+.1f}, {ends[1]:+.1f}], {p}; with {seeds} and {images} a difference of "
-                f"{points(self.detectable or 0.0, signed=False)} would have been found in 80 % of cases"
+                f"[{ends[0]:+.1f}, {ends[1]:+.1f}], {p}; with {seeds} and {images} {self._would_have_been_found}"
             )
         better, worse = self.first, self.second
         if self.difference < 0:
             better, worse, ends = worse, better, (-ends[1], -ends[0])
         size = points(abs(self.difference), signed=False)
         return f"{better} is better than {worse} by {size} [{ends[0]:.1f}, {ends[1]:.1f}], {p}, {seeds}, {images}"
+
+    @property
+    def _would_have_been_found(self) -> str:
+        if self.detectable is None or self.detectable >= 1:
+            return "no difference, however large, would have been found in 80 % of cases: raise --seeds"
+        return f"a difference of {points(self.detectable, signed=False)} would have been found in 80 % of cases"
 
 
 def compare(

@@ -38,14 +38,15 @@ def comparison(analysis: Analysis) -> Section | NotYet:
     rows = tuple(_row(row, models[row["second"]]) for row in found["configurations"])
     differ = frozenset(number for number, row in enumerate(found["configurations"]) if row["found"])
     alike = analysis["alike"]
+    show = "shows" if len(differ) == 1 else "show"
     sentences = [
         f"On the validation images {alike['sentence']}; {_group(alike['group'])}.",
-        f"{count(len(differ), 'comparison')} of {len(rows)} show a difference that other seeds and other test images "
+        f"{count(len(differ), 'comparison')} of {len(rows)} {show} a difference that other seeds and other test images "
         "would probably show too.",
         "Intervals and p-values are over seeds and test images together (a crossed bootstrap, widened to Student's t); "
         "p-values are corrected for the number of comparisons (Holm, 1979).",
         "What would have been found is the smallest difference that so many seeds and images show in 80 % of cases: "
-        "a smaller one may be there, unseen.",
+        "a smaller one may be there, unseen; where it says none, there are too few seeds to find any.",
         "The last column is McNemar's exact test of two single models on these images: of other seeds it says nothing.",
     ]
     return Section(tuple(sentences), tables=(Table("", HEADER, rows, differ),))
@@ -66,9 +67,13 @@ def _row(row: dict[str, Any], of_models: float) -> tuple[str, ...]:
         points(row["difference"]),
         f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}" if known else MISSING,
         probability(row["p_holm"]) if known else MISSING,
-        points(row["detectable"], signed=False) if known else MISSING,
+        _detectable(row["detectable"]) if known else MISSING,
         probability(of_models),
     )
+
+
+def _detectable(share: float) -> str:
+    return points(share, signed=False) if share < 1 else "none"
 
 
 def one_knob_changed(analysis: Analysis) -> Section | NotYet:
@@ -100,5 +105,5 @@ def _variant(row: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...]:
         over_runs(accuracy) + failed if accuracy else f"no run ended as it should{failed}",
         points(compared["difference"]) if compared else MISSING,
         probability(compared["p_holm"]) if compared and known else MISSING,
-        points(compared["detectable"], signed=False) if compared and known else MISSING,
+        _detectable(compared["detectable"]) if compared and known else MISSING,
     )

@@ -51,26 +51,30 @@ def _outcome(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
 
 
 def _comparisons(analysis: Analysis, contenders: list[dict[str, Any]]) -> list[str]:
-    """Return what may be said of the chosen contender against the baselines, that of its own architecture first."""
+    """Return what may be said of the chosen contender against the baselines, that of its own architecture first.
+
+    Where a baseline was chosen, what was tuned of its architecture takes that place.
+    """
     rows = {contender["name"]: contender for contender in contenders}
     made = (analysis.get("comparisons") or {"configurations": ()})["configurations"]
-    found = [row for row in made if rows[row["second"]]["baseline"] or len(rows) == 2]
+    found = [row for row in made if rows[row["second"]]["baseline"] or _of_tuning(row, rows) or len(rows) == 2]
     found.sort(key=lambda row: rows[row["first"]]["architecture"] != rows[row["second"]]["architecture"])
     return [
-        _asked(row, rows) + row["sentence"].replace("no evidence", "No evidence", 1) for row in found[:MOST_COMPARISONS]
+        "Did tuning help? " * _of_tuning(row, rows) + row["sentence"].replace("no evidence", "No evidence", 1)
+        for row in found[:MOST_COMPARISONS]
     ]
 
 
-def _asked(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
-    """Return the question that a comparison answers, where it is the one that people ask."""
+def _of_tuning(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
+    """Whether a comparison says if tuning helped: of a tuned contender and the baseline of its architecture."""
     first, second = rows[row["first"]], rows[row["second"]]
-    tuned = second["baseline"] and not first["baseline"] and first["architecture"] == second["architecture"]
-    return "Did tuning help? " if tuned else ""
+    return bool(first["baseline"] != second["baseline"] and first["architecture"] == second["architecture"])
 
 
 def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     images = {split: sum(numbers.values()) for split, numbers in experiment["counts"].items()}
-    trials = count(sum(search["by_status"].values()), "trial")
+    n_trials = sum(search["by_status"].values())
+    trials, took = count(n_trials, "trial"), "it took" if n_trials == 1 else "together they took"
     how = f"{experiment['method']}, at most {count(experiment['epochs'], 'epoch')} each, seed {experiment['seed']}"
     ended = [f"{n} {status.replace('_', ' ')}" for status, n in search["by_status"].items()]
     rejected = search["rejected"]
@@ -82,7 +86,7 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     refused = f"; {count(n_refused, 'file')} refused" if n_refused else ""
     split = joined([f"{n:,} {name}" for name, n in images.items()])
     return [
-        f"Searched: {trials} over {joined(list(experiment['architectures']))} ({how}); together they took "
+        f"Searched: {trials} over {joined(list(experiment['architectures']))} ({how}); {took} "
         f"{duration(search['seconds'])}.",
         f"How the trials ended: {joined(ended)}{redrawn}.",
         f"Data: {experiment['data']}, {count(len(experiment['classes']), 'class')}, images: {split}{refused}.",

@@ -126,7 +126,7 @@ def run_part(part: str, data: str, storage: Path, weights: Path | None) -> Path:
     convscout("search", data, *where, *(("--weights", weights) if weights else ()))
     ablate = (word for knob in plan.ablate for word in ("--ablate", knob))
     convscout("analyze", run, "--finalists", str(plan.finalists), "--seeds", str(plan.seeds), *ablate)
-    convscout("predict", run, new_images)
+    convscout("predict", run, new_images, "--html", run / "predictions.html")
     return run
 
 

@@ -113,6 +113,10 @@ def test_no_evidence_comes_with_what_could_have_been_found() -> None:
     )
     alone = replace(comparison, n_comparisons=1, split="validation")
     assert "p = 1.00; with 3 seeds each and 1,000 validation images" in alone.sentence
+    hopeless = replace(alone, n_seeds=(2, 2), detectable=1.0)
+    assert hopeless.sentence.endswith(
+        "no difference, however large, would have been found in 80 % of cases: raise --seeds"
+    )
 
 
 def test_one_seed_each_claims_nothing() -> None:

@@ -113,6 +113,18 @@ def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any
     assert len(sentences) <= 10
 
 
+def test_the_summary_answers_whether_tuning_helped_where_the_baseline_was_chosen(analysis: dict[str, Any]) -> None:
+    other = copy.deepcopy(analysis["contenders"][1]) | {"name": "vgg11 baseline", "architecture": "vgg11"}
+    analysis["contenders"].append(other)
+    row = analysis["comparisons"]["configurations"][0] | {"first": "cnn baseline"}
+    of_tuning, of_another = row | {"second": "cnn trial 3"}, row | {"second": "vgg11 baseline"}
+    analysis["comparisons"]["configurations"] = [of_another, of_tuning]
+    analysis["chosen"]["contender"] = "cnn baseline"
+    sentences = ready(analysis, "Summary").sentences
+    assert sentences[1].startswith("Did tuning help? ")
+    assert not sentences[2].startswith("Did tuning help? ")
+
+
 def test_the_summary_compares_with_the_own_baseline_first_and_asks_of_tuning_only_then(
     analysis: dict[str, Any],
 ) -> None:
@@ -133,6 +145,8 @@ def test_the_comparison_lists_every_pair_with_what_could_have_been_found(analysi
     assert shown[:3] == ("cnn trial 3", "cnn baseline", f"{100 * row['difference']:+.1f} points")
     assert shown[5] == f"{100 * row['detectable']:.1f} points"
     assert section.tables[0].marked == ({0} if row["found"] else set())
+    row["detectable"] = 1.0
+    assert ready(analysis, "Comparison").tables[0].rows[0][5] == "none"
     assert section.sentences[0].endswith("of 1.0 points; for it cnn trial 3 and cnn baseline cannot be told apart.")
     analysis["alike"]["group"] = [TUNED]
     said = ready(analysis, "Comparison").sentences[0]
