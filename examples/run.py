@@ -42,6 +42,7 @@ class Plan:
 
 FULL, QUICK = Plan(), Plan(finalists=1, seeds=3)
 PLANS = {
+    "digits/quick": Plan(finalists=1, seeds=2),
     "characters/quick": Plan(images=100, finalists=1, seeds=3),
     "characters/full": Plan(ablate=("optimizer", "activation", "schedule", "accumulation_steps", "dropout")),
     "cifar10/quick": Plan(images=250, finalists=1, seeds=3, ablate=("optimizer",)),
