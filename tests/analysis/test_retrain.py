@@ -163,3 +163,18 @@ def test_a_contestant_without_a_sound_run_has_no_choice_and_says_how_its_runs_en
     assert row["epochs"] is None
     assert "validation" not in row
     assert (row["curves"][0]["status"], row["curves"][0]["error"]) == ("diverged", "nan")
+
+
+def test_with_folds_each_run_validates_on_another_part_and_finals_are_as_many_as_seeds() -> None:
+    found = history(trial(0, [0.5], method="baseline"), trial(1, [0.9]))
+    plan = Plan(contenders(found, "val_accuracy", 3), seeds=2, seed=0, folds=3)
+    assert plan.wanted(found) == 2 * (3 + 2)
+    done: list[Proposal] = []
+    while proposal := plan.next_work(found):
+        done.append(proposal)
+        carry_out(found, proposal, [0.5, 0.8, 0.7])
+    assert [each.work.get("fold") for each in done[:3]] == [[0, 3], [1, 3], [2, 3]]
+    finals = [each for each in done if each.role == "final"]
+    assert len(finals) == 4
+    assert not any("fold" in each.work for each in finals)
+    assert len({each.seed for each in finals}) == 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foundation import RequestError
-from trainables.split import grouped, make_split
+from trainables.split import folds, grouped, make_split
 from trainables.table import Item
 
 
@@ -77,3 +77,20 @@ def test_groups_that_cannot_be_split():
     listed = [Item(f"{n}", "ab"[n % 2], group="ab"[n % 2]) for n in range(40)]
     with pytest.raises(RequestError, match=r"no test split can be made of the groups: found 2 groups"):
         split_of(listed, val_fraction=0.15, test_fraction=0.2)
+
+
+def test_folds_hold_every_row_out_once_with_whole_groups_and_classes_in_proportion() -> None:
+    labels = np.repeat([0, 1], [40, 20])
+    groups = np.arange(60) // 2 * 2  # pairs of copies
+    held_out = folds(labels, groups, 5)
+    assert sorted(np.concatenate(held_out).tolist()) == list(range(60))
+    for rows in held_out:
+        assert all((groups[rows] == group).sum() == 2 for group in np.unique(groups[rows]))
+        assert (labels[rows] == 0).sum() == 8
+
+
+def test_a_class_too_small_for_the_folds_is_said() -> None:
+    with pytest.raises(RequestError, match=r"--folds 5: the smallest class has 3 images or groups .* 3 or fewer"):
+        folds(np.repeat([0, 1], [40, 3]), np.arange(43), 5)
+    with pytest.raises(RequestError, match="--folds 2: a class has a single image or group"):
+        folds(np.repeat([0, 1], [40, 1]), np.arange(41), 2)
