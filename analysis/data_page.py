@@ -1,6 +1,5 @@
 """The page of a data set: what `convscout data` prints, and the images themselves, before anything is trained."""
 
-import base64
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis import data_words
 from analysis.html import render_page
+from analysis.pictures import jpeg_data_uri, png_data_uri
 from analysis.wording import percent
 from foundation import count, written_beside
 from trainables.cache import ImageCache
@@ -27,7 +27,6 @@ MOST_GROUPS, MOST_PER_GROUP = 40, 6
 _THUMBNAIL_PX = 144
 # Smaller images are kept pixel by pixel, and shown so.
 _SMALL_PX = 64
-_JPEG_QUALITY = 80
 # Lists of file names that are longer fold away.
 FOLDED_FROM = 20
 
@@ -202,13 +201,11 @@ def _groups(cache: ImageCache, found: Overview) -> Sequence[tuple[int, ...]]:
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """Return an image (height, width, 1 or 3) as it stands in a page: a small one as PNG, a larger one as JPEG."""
+    """Return an image (height, width, 1 or 3) as it stands in the page: a small one as PNG, a larger one as JPEG."""
     side = image.shape[0]
-    pixels: cv2.typing.MatLike = np.ascontiguousarray(image[:, :, ::-1])
     if side <= _SMALL_PX:
-        kind, encoded = "png", cv2.imencode(".png", pixels)[1]
-    else:
-        if side > _THUMBNAIL_PX:
-            pixels = cv2.resize(pixels, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
-        kind, encoded = "jpeg", cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
+        return png_data_uri(image)
+    if side > _THUMBNAIL_PX:
+        smaller = cv2.resize(image, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+        image = np.asarray(smaller, np.uint8).reshape(_THUMBNAIL_PX, _THUMBNAIL_PX, image.shape[2])
+    return jpeg_data_uri(image)

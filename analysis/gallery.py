@@ -1,6 +1,5 @@
 """The page of `convscout predict --html`: every image with its likeliest classes, in one file that works offline."""
 
-import base64
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from analysis.deploy import Prediction, image_bytes
 from analysis.html import render_page
+from analysis.pictures import jpeg_data_uri
 from analysis.wording import percent
 from foundation import count, printable, written_beside
 from trainables.decode import BadImage, decode_and_fit
@@ -24,7 +21,6 @@ from trainables.sources import utf8
 MOST_SHOWN = 1000
 THUMBNAIL_PIXELS = 128
 LEAST_PIXELS = 12
-JPEG_QUALITY = 80
 TOP = 3
 
 
@@ -87,9 +83,8 @@ def _thumbnail(path: Path) -> Thumbnail | None:
         image, (height, width, _) = decode_and_fit(image_bytes(path), THUMBNAIL_PIXELS, "squash")
     except (BadImage, OSError):
         return None
-    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     sides = (max(round(THUMBNAIL_PIXELS * side / max(height, width)), LEAST_PIXELS) for side in (width, height))
-    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}", *sides)
+    return Thumbnail(jpeg_data_uri(image), *sides)
 
 
 def _common_folder(paths: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ def test_one_signal_stops_gently_and_resume_finishes_every_trial_once(tmp_path: 
         _, said = search.communicate(timeout=60)
     finally:
         search.kill()
-    assert search.returncode == 130
+    assert search.returncode == 130, said
     assert f"Interrupted; nothing is lost. Go on with: convscout resume {storage / 'x'}" in said
     events = [row["event"] for row in read_rows(storage / "x" / "ledger.jsonl")]
     assert events[-1] == "interrupted"

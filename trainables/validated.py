@@ -48,10 +48,11 @@ def read_losses(folder: Path, epochs: int, n_images: int) -> NDArray[np.float32]
 def _write(path: Path, epoch: int, record: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    at = (epoch - 1) * len(record)
     try:
-        written = os.pwrite(descriptor, record, (epoch - 1) * len(record))
-        if written < len(record):  # a full disk takes a part; the rest says what is wrong
-            os.pwrite(descriptor, record[written:], (epoch - 1) * len(record) + written)
+        while record:  # a disk that becomes full takes a part; asked for the rest, it says what is wrong
+            written = os.pwrite(descriptor, record, at)
+            record, at = record[written:], at + written
     finally:
         os.close(descriptor)
 

@@ -11,6 +11,7 @@ from analysis.course import search_results
 from analysis.epochs import choose_epochs
 from analysis.evaluate import Predictions, test_comparisons, test_figures
 from analysis.metrics import over_seeds
+from analysis.page import NotYet, Section
 
 CLASSES = ("aeroplane", "<b>bird</b>", "cat & dog", "deer", "=frog", "horse", "ship", "truck", "lorry", "van")
 TUNED, BASELINE = "cnn trial 3", "cnn baseline"
@@ -179,3 +180,9 @@ def _learned() -> dict[str, Any]:
         ],
         "edges": [{"architecture": "cnn", "knob": "filters", "sentence": "filters: the best value is at the edge"}],
     }
+
+
+def ready(content: Section | NotYet) -> Section:
+    """Return a section that must be there; the assertion shows why it is not."""
+    assert isinstance(content, Section), content
+    return content

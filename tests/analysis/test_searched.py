@@ -1,31 +1,15 @@
 """How a search went, in the report: the numbers of each section, with trials that failed and without any."""
 
-import copy
 from typing import Any
 
 import pytest
-from example_analysis import example_analysis
+from example_analysis import example_analysis, ready
 
 from analysis.page import NotYet, Plot, Section
 from analysis.searched import best_so_far, side_by_side, stopped_trials
 from analysis.slices import parallel_coordinates, slices
 
 SECTIONS = (best_so_far, stopped_trials, side_by_side, slices, parallel_coordinates)
-
-
-@pytest.fixture(scope="module")
-def example() -> dict[str, Any]:
-    return example_analysis()
-
-
-@pytest.fixture
-def analysis(example: dict[str, Any]) -> dict[str, Any]:
-    return copy.deepcopy(example)
-
-
-def ready(content: Section | NotYet) -> Section:
-    assert isinstance(content, Section), content
-    return content
 
 
 def plots(section: Section) -> list[Plot]:

@@ -8,16 +8,6 @@ from analysis.page import Failed, HeatMap, NotYet, Plot, Section, Table
 from analysis.sections import LEADERBOARD_ROWS, SECTIONS, build_sections
 
 
-@pytest.fixture(scope="module")
-def example() -> dict[str, Any]:
-    return example_analysis()
-
-
-@pytest.fixture
-def analysis(example: dict[str, Any]) -> dict[str, Any]:
-    return copy.deepcopy(example)
-
-
 @pytest.fixture
 def one_seed() -> dict[str, Any]:
     return example_analysis(n_seeds=1)

@@ -1,28 +1,12 @@
 """Scores against hyperparameters: what is drawn where, and what is said of ranges that were too narrow."""
 
-import copy
 from typing import Any
 
 import pytest
-from example_analysis import example_analysis
+from example_analysis import ready
 
-from analysis.page import NotYet, Parallel, Plot, Section
+from analysis.page import NotYet, Parallel, Plot
 from analysis.slices import FEWEST_TRIALS, MOST_TRIALS, parallel_coordinates, slices
-
-
-@pytest.fixture(scope="module")
-def example() -> dict[str, Any]:
-    return example_analysis()
-
-
-@pytest.fixture
-def analysis(example: dict[str, Any]) -> dict[str, Any]:
-    return copy.deepcopy(example)
-
-
-def ready(content: Section | NotYet) -> Section:
-    assert isinstance(content, Section), content
-    return content
 
 
 def sliced(analysis: dict[str, Any], architecture: str, knob: str) -> Plot:
