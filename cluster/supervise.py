@@ -97,6 +97,7 @@ class _Parent:
         sys.stdout.flush()
         sys.stderr.flush()
         reading, writing = os.pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child would take one for its parent's, and forget it
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside NumPy's threads; those are idle here, and OpenBLAS minds forks.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -104,9 +105,10 @@ class _Parent:
         if self.child == 0:
             os.close(reading)
             self._be_the_driver(parent, writing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(writing)
-        if self.asked_to_stop is not None:  # the signal came between the fork and here
-            os.kill(self.child, signal.SIGINT)
+        if self.asked_to_stop is not None:  # the signal came just before the fork
+            self._signal_child(signal.SIGINT)
         _, status = os.waitpid(self.child, 0)
         self.child = None
         _end_orphans(self._not_ours)
@@ -121,6 +123,7 @@ class _Parent:
             _die_with(parent)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             interrupt_once()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             code = self.drive(self.lock)
             atexit._run_exitfuncs()
             os.write(verdict, bytes([code]))
@@ -135,15 +138,19 @@ class _Parent:
         if self.asked_to_stop is None:
             self.asked_to_stop = now
             signal.alarm(GENTLE_SECONDS)
-            if self.child:
-                os.kill(self.child, number)
+            self._signal_child(number)
         elif now - self.asked_to_stop >= SAME_SIGNAL_SECONDS:
             self._kill()
 
     def _kill(self, *_: object) -> None:
         if self.child:
-            os.kill(self.child, signal.SIGKILL)
+            self._signal_child(signal.SIGKILL)
             _show_cursor()
+
+    def _signal_child(self, number: int) -> None:
+        if self.child:
+            with suppress(ProcessLookupError):  # it has just ended, and is being waited for
+                os.kill(self.child, number)
 
     def _interrupted_within(self, seconds: float) -> bool:
         end = time.monotonic() + seconds

@@ -33,7 +33,6 @@ def test_one_signal_stops_gently_and_resume_finishes_every_trial_once(tmp_path: 
             if "started" in line:
                 break
         search.send_signal(signal.SIGINT)
-        search.send_signal(signal.SIGTERM)  # within a second: the same signal, as `ray job stop` sends it
         _, said = search.communicate(timeout=60)
     finally:
         search.kill()
