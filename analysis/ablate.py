@@ -29,18 +29,20 @@ ROLE = "ablation"
 class Ablations:
     """The trainings in which one knob of a winner has another value: a pure function of the winner and the history.
 
-    Asked for are the `knobs`, and whatever was asked for of this winner before. Raises `RequestError` for knobs that
-    its space does not have, that are not active in its configuration, or have no other value.
+    Asked for are the `knobs`, and whatever was asked for of this winner before. `left_out` has those of
+    which the winner has no other value, each with the reason.
     """
 
     def __init__(self, space: Space, winner: Contestant, knobs: Sequence[str], history: History, seed: int) -> None:
         self.space, self.winner, self.seed = space, winner, seed
         record = winner.contender.record
-        _check(space, record, knobs)
         before = [each.work["knob"] for each in history.of_role(ROLE) if each.work["of"] == record.trial]
+        reasons = {knob: _obstacle(space, record, knob) for knob in [*before, *knobs]}
+        self.left_out = {knob: why for knob, why in reasons.items() if why}
         self.variants = {
             f"{knob} {plain(value)}": (knob, value, config)
-            for knob in dict.fromkeys([*before, *knobs])
+            for knob in reasons
+            if knob not in self.left_out
             for value, config in variants(space, record.config, knob)
         }
 
@@ -95,7 +97,8 @@ class Ablations:
                 row["comparison"] = asdict(each) | {"sentence": each.sentence, "found": each.found}
             rows.append(row)
         config = self.winner.contender.record.config
-        return {"of": own, "config": {row["knob"]: config[row["knob"]] for row in rows}, "variants": rows}
+        values = {row["knob"]: config[row["knob"]] for row in rows}
+        return {"of": own, "config": values, "variants": rows, "left_out": self.left_out}
 
 
 def variants(space: Space, config: Mapping[str, Any], knob: str) -> list[tuple[Any, dict[str, Any]]]:
@@ -118,16 +121,33 @@ def variants(space: Space, config: Mapping[str, Any], knob: str) -> list[tuple[A
     return found
 
 
-def _check(space: Space, record: TrialRecord, knobs: Sequence[str]) -> None:
+def check_knobs(knobs: Sequence[str], contenders: Sequence[Contender], spaces: Mapping[str, Space]) -> None:
+    """Raise `RequestError` for knobs that cannot be changed in any of the contenders, whichever of them will win.
+
+    To be asked before anything is trained: a word that is wrong must not be found out after hours. `spaces` are by
+    architecture.
+    """
+    known = {knob for each in contenders for knob in spaces[each.record.architecture].knobs}
     problems = Problems()
     for knob in knobs:
-        if knob not in space.knobs:
-            problems.add(f"--ablate {knob}: {unknown_word('knob', knob, record.config)}")
-        elif knob not in record.config:
-            problems.add(f"--ablate {knob}: it is not active in the winner, trial {record.trial}")
-        elif not variants(space, record.config, knob):
-            problems.add(f"--ablate {knob}: this search had no other value than {plain(record.config[knob])}")
+        why = {each.name: _obstacle(spaces[each.record.architecture], each.record, knob) for each in contenders}
+        if knob not in known:
+            problems.add(f"--ablate {knob}: {unknown_word('knob', knob, known)}")
+        elif all(why.values()):
+            each = "; ".join(f"{name}: {reason}" for name, reason in why.items())
+            problems.add(f"--ablate {knob}: it cannot be changed in any contender ({each})")
     problems.raise_if_any()
+
+
+def _obstacle(space: Space, record: TrialRecord, knob: str) -> str | None:
+    """Return why a knob of a trial cannot be changed alone; None where it can."""
+    if knob not in space.knobs:
+        return f"{space.architecture} has no such knob"
+    if knob not in record.config:
+        return "it is not active there"
+    if not variants(space, record.config, knob):
+        return f"this search had no other value than {plain(record.config[knob])}"
+    return None
 
 
 def _correct(contestant: Contestant, experiment: Experiment) -> NDArray[np.bool_] | None:

@@ -81,14 +81,19 @@ def one_knob_changed(analysis: Analysis) -> Section | NotYet:
     found = analysis.get("ablations")
     if not found:
         return NotYet("nobody has asked for it: `convscout analyze RUN --ablate optimizer` does, for any knob")
+    left_out = tuple(
+        f"--ablate {name} has no row, since {found['of']} won: {why}." for name, why in found["left_out"].items()
+    )
+    if not found["variants"]:
+        return NotYet(" ".join(left_out))
     rows = tuple(_variant(row, found["config"]) for row in found["variants"])
     differ = frozenset(n for n, row in enumerate(found["variants"]) if (row.get("comparison") or {}).get("found"))
     sentences = (
         f"Each row is {found['of']} retrained with one knob changed, everything else and the seeds equal, at its own "
         f"number of epochs; {count(len(differ), 'variant')} of {len(rows)} differ from it by more than chance.",
         f"On the validation images, by which {found['of']} was chosen: it has a small head start. p-values are "
-        "corrected "
-        "for the number of variants (Holm, 1979).",
+        "corrected for the number of variants (Holm, 1979).",
+        *left_out,
     )
     return Section(sentences, tables=(Table("", VARIANT_HEADER, rows, differ),))
 

@@ -14,7 +14,8 @@ def search_results(history: History, metric: str) -> Json:
     """Return the part of `analysis.json` on the search: its trials, best first, and what its rungs did.
 
     Each trial has what `trials.csv` says of it, its configuration, what ended it (`TrialRecord.ended_by`), and the
-    seconds of search after which it ended, pauses left out.
+    seconds of search after which it ended, pauses left out. Ledgers did not always say why a configuration was drawn
+    again; it was impossible then.
     """
     records = history.of_role("search")
     rows = [
@@ -25,7 +26,7 @@ def search_results(history: History, metric: str) -> Json:
     return {
         "by_status": dict(Counter(row["status"] for row in rows)),
         "seconds": round(sum(record.seconds() for record in records), 1),
-        "rejected": dict(Counter(row["cause"] for row in history.rejected)),
+        "rejected": dict(Counter(row.get("cause", "impossible") for row in history.rejected)),
         "trials": rows,
         "rungs": rung_counts(records),
     }

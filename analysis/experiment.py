@@ -13,6 +13,7 @@ from cluster.history import History, TrialRecord
 from cluster.ledger import LEDGER, read_history
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from foundation import RequestError
+from spaces import Space
 from trainables.cache import ImageCache, open_cache
 from trainables.validated import read_correct, read_losses
 
@@ -38,6 +39,11 @@ class Experiment:
     def metric(self) -> str:
         """The metric that trials are ranked by."""
         return str(self.spec["metric"])
+
+    @cached_property
+    def spaces(self) -> dict[str, Space]:
+        """What was searched, by architecture."""
+        return {name: Space.from_rows(rows) for name, rows in self.asked["spaces"].items()}
 
     @cached_property
     def _n_val(self) -> int:

@@ -44,8 +44,10 @@ def learned(experiment: Experiment) -> Json:
 
 
 def _by_space(experiment: Experiment, records: Sequence[TrialRecord]) -> list[tuple[Space, list[TrialRecord]]]:
-    spaces = [Space.from_rows(rows) for rows in experiment.asked["spaces"].values()]
-    return [(space, [each for each in records if each.architecture == space.architecture]) for space in spaces]
+    return [
+        (space, [each for each in records if each.architecture == space.architecture])
+        for space in experiment.spaces.values()
+    ]
 
 
 def _winner(experiment: Experiment, records: Sequence[TrialRecord]) -> Json | None:

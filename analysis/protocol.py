@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.ablate import Ablations
+from analysis.ablate import Ablations, check_knobs
 from analysis.board import write_board
 from analysis.contest import Contestant, winner
 from analysis.evaluate import Predictions, read_predictions, test_comparisons, test_figures, test_predictions
@@ -28,10 +28,9 @@ from cluster.session import Tell, note_resumed
 from cluster.storage import run_argument
 from cluster.table import write_trials_csv
 from foundation import Problems, RequestError, fault, write_json
-from spaces import Space
 
 ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
-FORMAT = 3
+FORMAT = 4
 
 Json = dict[str, Any]
 
@@ -62,6 +61,7 @@ def analyze(
         experiment = open_experiment(folder, ledger.history)
         experiment.check_folds(folds)
         chosen = contenders(ledger.history, experiment.metric, finalists)
+        check_knobs(ablate, chosen, experiment.spaces)
         plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses)
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
@@ -74,8 +74,10 @@ def analyze(
         if tested:
             best, predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
             _show_on_board(ledger, analysis, predictions, tell)
-            analysis["ablations"] = _ablations(experiment, ledger, best, ablate, quiet)
         _write(folder, analysis, ledger)
+        if tested and (ablations := _ablations(experiment, ledger, best, ablate, quiet)):
+            analysis["ablations"] = ablations
+            _write(folder, analysis, ledger)
     if not tested:
         raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
     return analysis
@@ -170,9 +172,9 @@ def _ablations(
     experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool
 ) -> Json | None:
     """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it."""
-    space = Space.from_rows(experiment.asked["spaces"][best.contender.record.architecture])
+    space = experiment.spaces[best.contender.record.architecture]
     ablations = Ablations(space, best, knobs, ledger.history, experiment.spec["seed"])
-    if not ablations.variants:
+    if not ablations.variants and not ablations.left_out:
         return None
     ablations.train(ledger, quiet)
     return ablations.results(ledger.history, experiment)

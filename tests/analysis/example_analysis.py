@@ -30,7 +30,7 @@ def example_analysis(
     ]
     search = search_results(ExampleSearch(n_trials).history, "val_accuracy")
     return {
-        "format": 3,
+        "format": 4,
         "experiment": _experiment(classes, n_trials),
         "troubles": {
             "failed": [{"trial": 7, "role": "search", "status": "diverged", "error": "epoch 2: train_loss nan"}],
@@ -162,7 +162,7 @@ def _ablations(predictions: Predictions, finals: dict[str, list[int]]) -> dict[s
     row["val_accuracy"] = over_seeds([0.6, 0.62, 0.61])
     row["comparison"] = asdict(compared) | {"sentence": compared.sentence, "found": compared.found}
     failed = {"name": "optimizer rmsprop", "knob": "optimizer", "value": "rmsprop", "n_failed": 3}
-    return {"of": TUNED, "config": {"optimizer": "sgd"}, "variants": [row, failed]}
+    return {"of": TUNED, "config": {"optimizer": "sgd"}, "variants": [row, failed], "left_out": {}}
 
 
 def _learned() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import spaces
-from analysis.ablate import Ablations, variants
+from analysis.ablate import Ablations, check_knobs, variants
 from analysis.comparison import one_knob_changed
 from analysis.contest import Contestant
 from analysis.page import NotYet, Section
@@ -79,16 +79,32 @@ def test_variants_are_trained_with_the_winners_seeds_once() -> None:
     assert again.next_work(history) is None
 
 
-def test_words_that_cannot_be_ablated_are_refused_all_at_once() -> None:
-    momentum = () if "momentum" in SPACE.baseline else ("momentum",)
+def test_words_that_cannot_be_ablated_of_any_contender_are_refused_all_at_once() -> None:
+    narrow = spaces.narrowed(SPACE, {"activation": "relu", "optimizer": "adam"}, "--space")
+    both = [winner(activation="relu", optimizer="adam").contender]
     with pytest.raises(RequestError) as refused:
-        Ablations(SPACE, winner(), ["optimiser", *momentum], History(), 0)
-    assert "--ablate optimiser: knob 'optimiser' is not known: did you mean 'optimizer'?" in refused.value.problems[0]
-    if momentum:
-        assert "it is not active in the winner, trial 4" in refused.value.problems[1]
-    narrow = spaces.narrowed(SPACE, {"activation": "relu"}, "--space")
-    with pytest.raises(RequestError, match="this search had no other value than relu"):
-        Ablations(narrow, winner(activation="relu"), ["activation"], History(), 0)
+        check_knobs(["optimiser", "activation", "momentum", "dropout"], both, {"cnn": narrow})
+    assert refused.value.problems[0].startswith("--ablate optimiser: knob 'optimiser' is not known: did you mean")
+    nowhere = "it cannot be changed in any contender (cnn trial 4: "
+    assert list(refused.value.problems[1:]) == [
+        f"--ablate activation: {nowhere}this search had no other value than relu)",
+        f"--ablate momentum: {nowhere}it is not active there)",
+    ]
+
+
+def test_a_knob_that_only_another_contender_has_is_left_out_and_said() -> None:
+    sgd, adam = winner(optimizer="sgd", momentum=0.9), winner(optimizer="adam")
+    sgd.contender.record.trial = 5
+    check_knobs(["momentum"], [sgd.contender, adam.contender], {"cnn": SPACE})
+    ablations = Ablations(SPACE, adam, ["momentum"], History(), 0)
+    assert ablations.variants == {}
+    experiment: Any = SimpleNamespace(image_correct=lambda _: None)
+    section = one_knob_changed({"ablations": ablations.results(History(), experiment)})
+    assert section == NotYet("--ablate momentum has no row, since cnn trial 4 won: it is not active there.")
+    with_rows = Ablations(SPACE, adam, ["momentum", "activation"], History(), 0)
+    section = one_knob_changed({"ablations": with_rows.results(History(), experiment)})
+    assert isinstance(section, Section)
+    assert "--ablate momentum has no row" in section.sentences[-1]
 
 
 def test_results_name_what_differs_and_what_failed() -> None:
