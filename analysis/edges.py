@@ -51,12 +51,12 @@ def at_the_edge(
 ) -> tuple[Edge, ...]:
     """Return the numeric knobs whose best trials lie at an edge of their range, in the order of the space.
 
-    `rows` holds the configuration and the score of each trial, all at the same epoch; scores that are
-    not finite are left out. An edge is the outer 5 % of a
-    range on its own scale, logarithmic or not, or the outermost value where values are further apart. Looked at are
-    the best tenth of the trials in which the knob is active, 5 at least. The best trial must lie at the edge, and so
-    many of the others that the probability of it is below 1 % (binomial), were they drawn evenly from the range.
-    Knobs that may not be widened at that end are left out. Nothing is found where fewer than 5 trials have a knob.
+    `rows` holds the configuration and the score of each trial, all at the same epoch; scores that are not finite are
+    left out. An edge is the outer 5 % of a range on its own scale, logarithmic or not, or the outermost value where
+    values are further apart. Looked at are the best tenth of the trials in which the knob is active, 5 at least. The
+    best trial must lie at the edge, and so many of the others that the probability of it is below 1 % (binomial),
+    were they drawn evenly from the range. Knobs that may not be widened at that end are left out. Nothing is found
+    where fewer than 5 trials have a knob.
     """
     finite = [row for row in rows if math.isfinite(row[1])]
     order = sorted(finite, key=lambda row: -row[1] if higher_is_better else row[1])

@@ -68,6 +68,7 @@ def analyze(
         note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
+        tell("The trainings are done; what the search teaches is being worked out.")  # 3 s per architecture and rung
         analysis = _begun(experiment, ledger, contestants) | {"folds": folds}
         finals = {each.name: _finals(ledger, plan, each) for each in contestants}
         tested = [each for each in contestants if finals[each.name]]
