@@ -189,6 +189,9 @@ def written_beside(path: Path) -> Iterator[Path]:
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -213,6 +216,9 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
                 raise
             shutil.rmtree(path)
             os.rename(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -217,11 +217,13 @@ def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = Non
     from cluster.storage import run_argument
     from cluster.supervise import CRASHED, INTERRUPTED, supervise
 
-    code = supervise(folder, lambda lock: exit_code(lambda: work(lock), crashed=CRASHED), tell)
-    if code == INTERRUPTED:
+    def again() -> str:
         begun = (folder / LEDGER).exists()
-        again = go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
-        tell(f"Interrupted; nothing is lost. Go on with: {again}")
+        return go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
+
+    code = supervise(folder, lambda lock: exit_code(lambda: work(lock), CRASHED, again), tell)
+    if code == INTERRUPTED:
+        tell(f"Interrupted; nothing is lost. Go on with: {again()}")
     sys.exit(code)
 
 
@@ -236,10 +238,11 @@ def drive_search(folder: Path, run: Callable[..., Any], *arguments: Any, **optio
     driven(folder, work)
 
 
-def exit_code(work: Callable[[], None], crashed: int = 1) -> int:
+def exit_code(work: Callable[[], None], crashed: int = 1, again: Callable[[], str] | None = None) -> int:
     """Do some work and return 0 done, 1 failed, 2 the request was wrong, 130 interrupted; say what went wrong.
 
-    `crashed` is the code of a mistake of ours, which is shown with its traceback.
+    `crashed` is the code of a mistake of ours, which is shown with its traceback; `again` returns the command that
+    goes on with work that the machine stopped.
     """
     try:
         work()
@@ -248,11 +251,12 @@ def exit_code(work: Callable[[], None], crashed: int = 1) -> int:
         for problem in error.problems:
             say(f"error: {problem}", errors)
         return 2
-    except HaltError as error:
-        say(f"error: {error}", errors)
-        return 1
-    except OSError as error:
-        say(f"error: {error.filename or 'the system'}: {error.strerror or error}", errors)
+    except (HaltError, OSError) as error:
+        what = str(error)
+        if isinstance(error, OSError):
+            what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        then = ". Stopped; everything up to here is kept; once that is mended, go on with: "
+        say(f"error: {what}{then + again() if again else ''}", errors)
         return 1
     except KeyboardInterrupt:
         return 130

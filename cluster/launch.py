@@ -13,9 +13,7 @@ from typing import Any
 
 from cluster.dispatch import Dispatcher
 from cluster.resources import Place
-from cluster.storage import run_argument
 from cluster.watchdog import Watchdog
-from foundation import HaltError
 
 
 @contextmanager
@@ -73,19 +71,10 @@ def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
         shutil.rmtree(scratch, ignore_errors=True)
         dispatcher.close()
     if dispatcher.halt:
-        raise _halted(dispatcher.halt, dispatcher.ledger.path.parent)
+        raise dispatcher.halt
     if dispatcher.interrupted:
         dispatcher.write("interrupted")
     return not dispatcher.interrupted
-
-
-def _halted(error: Exception, folder: Path) -> HaltError:
-    """Return what made a launch halt, with the command that goes on."""
-    what, until = str(error), "that is mended"
-    if isinstance(error, OSError):
-        what, until = f"{error.filename}: {error.strerror}", "it can be written again"
-    again = f"`convscout resume {run_argument(folder)}`"
-    return HaltError(f"{what}. Stopped; everything up to here is kept, and once {until}, {again} goes on")
 
 
 def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any], scratch: Path) -> Any:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -47,7 +48,7 @@ def test_seeds_are_the_same_in_every_process_and_depend_on_every_part() -> None:
 
 def fail_half_way(path: Path) -> None:
     path.write_text("half")
-    raise OSError("disk full")
+    raise OSError(errno.ENOSPC, "disk full")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -55,8 +56,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_json(path, {"n": 1})
     with pytest.raises(ValueError, match="Out of range"):
         write_json(path, {"n": float("nan")})
-    with pytest.raises(OSError, match="disk full"), written_beside(path) as beside:
+    with pytest.raises(OSError, match="disk full") as failed, written_beside(path) as beside:
         fail_half_way(beside)
+    assert failed.value.filename == str(path)
     assert json.loads(path.read_text()) == {"n": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
@@ -66,8 +68,9 @@ def test_a_folder_takes_the_place_of_the_one_before_only_when_it_is_complete(tmp
     for content in ("old", "new"):
         with folder_written_beside(path) as beside:
             (beside / "file").write_text(content)
-    with pytest.raises(OSError, match="disk full"), folder_written_beside(path) as beside:
+    with pytest.raises(OSError, match="disk full") as failed, folder_written_beside(path) as beside:
         fail_half_way(beside / "file")
+    assert failed.value.filename == str(path)
     assert (path / "file").read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 

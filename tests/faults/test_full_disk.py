@@ -52,7 +52,7 @@ def test_a_disk_that_fills_up_stops_the_search_with_one_sentence_and_freeing_it_
     assert len(errors) == 1
     assert str(folder) in errors[0]
     assert "No space left on device. Stopped; everything up to here is kept" in errors[0]
-    assert f"`convscout resume {folder}` goes on" in errors[0]
+    assert errors[0].endswith(f"once that is mended, go on with: convscout resume {folder}")
     assert "Traceback" not in running.said
     assert "starts again" not in running.said
     known = rows(folder)
@@ -90,3 +90,39 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_search(storage: Path, ask
     with Command(*asked()) as resumed:
         assert resumed.end() == 0, resumed.said
     assert broken_promises(storage / "x") == []
+
+
+def test_an_analysis_on_a_full_disk_says_so_in_one_sentence_and_goes_on_when_there_is_room(
+    small_disk: Path, asked
+) -> None:
+    folder = small_disk / "x"
+    analyze = ("analyze", str(folder), "--finalists", "1", "--seeds", "1")
+    with Command(*asked("--storage", str(small_disk), epochs=3)) as search:
+        assert search.end() == 0, search.said
+    _refused_for_lack_of_room(analyze, folder)  # of the first training's first row
+    with Command(*analyze) as analysis:
+        assert analysis.end() == 0, analysis.said
+    for product in ("analysis.json", "report.html", "test_predictions.npz"):
+        (folder / product).unlink()
+    _refused_for_lack_of_room(analyze, folder)  # of the predictions, when all is trained
+    with Command(*analyze) as analysis:
+        assert analysis.end() == 0, analysis.said
+    assert (folder / "report.html").exists()
+    assert [row["event"] for row in rows(folder)].count("test_opened") == 1
+    assert broken_promises(folder) == []
+
+
+def _refused_for_lack_of_room(command: tuple[str, ...], folder: Path) -> None:
+    known = rows(folder)
+    filler = fill(folder.parent, 0)
+    with Command(*command) as full:
+        assert full.end() == 1, full.said
+        assert full.leaves_nothing()
+    filler.unlink()
+    errors = [line for line in full.said.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, full.said
+    assert "No space left on device" in errors[0]
+    assert str(folder) in errors[0]
+    assert errors[0].endswith(f"convscout.py {' '.join(command)}")
+    assert "Traceback" not in full.said
+    assert rows(folder)[: len(known)] == known
