@@ -13,6 +13,7 @@ import typer
 
 import delivery
 import options
+import planning
 import terminal
 from terminal import errors, say
 
@@ -119,6 +120,9 @@ def search(
         quiet=quiet,
         on_request=lambda request: terminal.show_refused(request.cache.refused, errors),
     )
+
+
+app.command()(planning.asked_as(search)(planning.plan))
 
 
 @app.command()

@@ -66,6 +66,17 @@ def unknown_word(kind: str, word: str, allowed: Iterable[str]) -> str:
     return f"{kind} {word!r} is not known: {hint}allowed are {', '.join(options)}"
 
 
+def duration(seconds: float) -> str:
+    """Return a number of seconds as text, in the one or two units that matter: `42 s`, `4 min`, `2 h 05 min`."""
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 def seed_from(*parts: object) -> int:
     """Return a seed in 0..2**31-1 that depends on every part and on nothing else, in any process on any host."""
     text = json.dumps([str(part) for part in parts])

@@ -18,7 +18,7 @@ from analysis.learned import learned
 from analysis.report import write_report
 from analysis.retrain import Plan, found, train
 from analysis.seeds import best_group, seed_spread
-from analysis.select import contenders
+from analysis.select import check_numbers, contenders
 from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
 from cluster.history import TrialRecord
@@ -27,7 +27,7 @@ from cluster.lock import Lock
 from cluster.session import Tell, note_resumed
 from cluster.storage import run_argument
 from cluster.table import write_trials_csv
-from foundation import Problems, RequestError, fault, write_json
+from foundation import RequestError, fault, write_json
 
 ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
 FORMAT = 4
@@ -56,7 +56,7 @@ def analyze(
     than before: images that nobody has seen they are no longer. Raises `RequestError` when there is nothing to analyse,
     and KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    _check(finalists, seeds, folds)
+    check_numbers(finalists, seeds, folds)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
         experiment.check_folds(folds)
@@ -95,16 +95,6 @@ def _begun(experiment: Experiment, ledger: Ledger, contestants: Sequence[Contest
         "contenders": [each.to_json() for each in contestants],
         "tests_opened": len(ledger.history.tests_opened),
     }
-
-
-def _check(finalists: int, seeds: int, folds: int) -> None:
-    problems = Problems()
-    for option, value in (("--finalists", finalists), ("--seeds", seeds)):
-        if value < 1:
-            problems.add(f"{option} {value}: at least 1 is needed")
-    if folds < 0 or folds == 1:
-        problems.add(f"--folds {folds}: 2 or more make a cross-validation, 0 none")
-    problems.raise_if_any()
 
 
 def _finals(ledger: Ledger, plan: Plan, contestant: Contestant) -> list[TrialRecord]:

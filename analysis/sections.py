@@ -24,8 +24,8 @@ from analysis.tested import (
     worst_mistakes,
 )
 from analysis.troubles import troubles
-from analysis.wording import MISSING, decimal, duration, knob, over_runs, percent, with_air
-from foundation import count
+from analysis.wording import MISSING, decimal, knob, over_runs, percent, with_air
+from foundation import count, duration
 
 Content = Section | NotYet | Failed
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.history import History, TrialRecord, ranked
-from foundation import RequestError
+from foundation import Problems, RequestError
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,14 @@ def contenders(history: History, metric: str, finalists: int) -> list[Contender]
     if all(record.method == "baseline" for record in best):
         best += [record for record in others if record.method != "baseline"][:1]
     return [Contender(record) for record in best + [each for each in others if each.method == "baseline"]]
+
+
+def check_numbers(finalists: int, seeds: int, folds: int) -> None:
+    """Raise `RequestError` unless an analysis can be made with these numbers of finalists, seeds and folds."""
+    problems = Problems()
+    for option, value in (("--finalists", finalists), ("--seeds", seeds)):
+        if value < 1:
+            problems.add(f"{option} {value}: at least 1 is needed")
+    if folds < 0 or folds == 1:
+        problems.add(f"--folds {folds}: 2 or more make a cross-validation, 0 none")
+    problems.raise_if_any()

@@ -3,8 +3,8 @@
 from typing import Any
 
 from analysis.page import Analysis, NotYet, Section
-from analysis.wording import decimal, duration, joined, over_runs, percent
-from foundation import count
+from analysis.wording import decimal, joined, over_runs, percent
+from foundation import count, duration
 
 MOST_COMPARISONS = 2  # the others are in their own section
 

@@ -48,16 +48,6 @@ def over_runs(spread: Mapping[str, Any]) -> str:
     return f"{percent(spread['mean'])} ({said})"
 
 
-def duration(seconds: float | None) -> str:
-    """Return seconds as "45 s", "12 min" or "3 h 05 min"; a dash stands for None."""
-    if seconds is None:
-        return MISSING
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def knob(value: object) -> str:
     """Return a hyperparameter's value: four significant digits for a float, a dash for a knob that is not active."""
     if value is None:

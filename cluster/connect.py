@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
@@ -119,6 +119,15 @@ def run_in_slot(function: Callable[..., Any], slot: Slot, *arguments: Any, **opt
         return function(*arguments, **options)
     remote = ray.remote(num_cpus=slot.cpus, num_gpus=slot.gpus, max_retries=0)(function)
     return ray.get(remote.remote(*arguments, **options))
+
+
+def run_in_slots(function: Callable[..., Any], slot: Slot, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return what `function(*call)` gives for each call, all at the same time, each in a worker as a trial has it."""
+    import ray
+
+    remote = ray.remote(num_cpus=slot.cpus, num_gpus=slot.gpus, max_retries=0)(function)
+    found: list[Any] = ray.get([remote.remote(*call) for call in calls])
+    return found
 
 
 def import_beside(*modules: str) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
 from cluster.standing import Standing, time_left_seconds
-from foundation import count
+from foundation import count, duration
 
 WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
@@ -228,17 +228,6 @@ def metric_text(metric: str, value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if metric.endswith("loss") else f"{100 * value:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """Return a number of seconds as text, in the one or two units that matter: `42 s`, `4 min`, `2 h 05 min`."""
-    if round(seconds) < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def clean(text: str, characters: int = 80) -> str:

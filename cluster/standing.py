@@ -1,11 +1,29 @@
 """Where the trials of some roles stand, in numbers: what is done, what is best, what runs, and the time left."""
 
+import heapq
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from cluster.history import History, Row, TrialRecord, ranked
 
 BEST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """A figure that is not known yet: its median, and the interval that it is in 9 times of 10."""
+
+    middle: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> "Span":
+        """Return the span of what was found when it was tried many times."""
+        ordered = sorted(values)
+        low, middle, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.5, 0.95))
+        return Span(middle, low, high)
 
 
 def time_left_seconds(
@@ -35,6 +53,15 @@ def time_left_seconds(
     planned = max(record.work["epochs"] for record in records)
     seconds += [_expected_epochs(lengths, -1, planned) * usual] * (wanted - len(records))
     return max(sum(seconds) / slots, max(seconds, default=0.0))
+
+
+def timetable(seconds: Iterable[float], slots: int) -> list[tuple[float, float]]:
+    """Return when trials of these lengths begin and end, each in its turn as soon as one of the slots is free."""
+    free, times = [0.0] * slots, []
+    for length in seconds:
+        times.append((free[0], free[0] + length))
+        heapq.heapreplace(free, free[0] + length)
+    return times
 
 
 def _median_epoch_seconds(records: Sequence[TrialRecord]) -> dict[str, float]:

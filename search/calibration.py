@@ -18,7 +18,12 @@ DRAWS = 20
 
 
 def calibrate(request: Request, ledger: Ledger, trials: int) -> Row:
-    """Measure and return the `calibrated` row of an experiment of so many trials: settings and the slot."""
+    """Measure and return the `calibrated` row of an experiment of so many trials."""
+    return ledger.append("calibrated", **measured(request, trials))
+
+
+def measured(request: Request, trials: int) -> dict[str, Any]:
+    """Measure what the `calibrated` row of an experiment of so many trials says: settings and the slot."""
     start, spec = time.monotonic(), request.spec
     place = open_session(spec.model_dump(), None)
     import_beside("cluster.tune_hooks", "trainables.trainable")  # Ray's Tune takes 1.7 s
@@ -40,14 +45,13 @@ def calibrate(request: Request, ledger: Ledger, trials: int) -> Row:
         host_cores=None if spec.cpus_per_trial else place.host_cores,
         beside=max(1, min(place.host_cores // place.slot.cpus, trials, spec.max_concurrent or trials)),
     )
-    return ledger.append(
-        "calibrated",
-        settings={name: settings.to_json() for name, settings in found.settings.items()},
-        device=found.device,
-        slot=Slot(found.cores, place.slot.gpus).to_json(),
-        images_per_second=found.images_per_second,
-        seconds=round(time.monotonic() - start, 3),
-    )
+    return {
+        "settings": {name: settings.to_json() for name, settings in found.settings.items()},
+        "device": found.device,
+        "slot": Slot(found.cores, place.slot.gpus).to_json(),
+        "images_per_second": found.images_per_second,
+        "seconds": round(time.monotonic() - start, 3),
+    }
 
 
 def _possible(request: Request, space: Space) -> Mapping[str, Any]:

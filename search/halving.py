@@ -1,5 +1,6 @@
 """Rungs and stopping decisions: pure functions of the rows before them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,11 @@ def rungs(epochs: int, grace: int, factor: int = REDUCTION_FACTOR) -> list[int]:
     return levels
 
 
+def cutoff_of(before: Sequence[float], factor: int = REDUCTION_FACTOR) -> float:
+    """Return what a trial must reach at a rung, given what those before it had there; higher is better."""
+    return float(np.percentile(before, (1 - 1 / factor) * 100))
+
+
 @dataclass(frozen=True)
 class Halving:
     """Asynchronous successive halving (ASHA; Li et al., 2020), within one architecture.
@@ -54,7 +60,7 @@ class Halving:
         if not before:
             return Decision(False, f"went on at epoch {epoch}: the first trial to get there", rung=True)
         sign = METRICS[self.metric]
-        cutoff = sign * float(np.percentile([sign * other for other in before], (1 - 1 / self.factor) * 100))
+        cutoff = sign * cutoff_of([sign * other for other in before], self.factor)
         stop = sign * value < sign * cutoff
         among = f"the cutoff of {len(before)} trial{'s' * (len(before) > 1)} was {cutoff:.4g}"
         verb = "stopped" if stop else "went on"

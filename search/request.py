@@ -29,6 +29,12 @@ class Request:
     spaces: Mapping[str, Space]
     sources: Mapping[str, str]
 
+    @property
+    def val_share(self) -> float:
+        """The number of validation images over that of training images."""
+        n_train, n_val = (sum(self.cache.counts[part].values()) for part in ("train", "val"))
+        return n_val / n_train
+
     def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
         """Return whether a configuration can be built for these images, and how large its state is."""
         return preflight(

@@ -11,6 +11,7 @@ import pytest
 from foundation import (
     Problems,
     RequestError,
+    duration,
     fault,
     folder_written_beside,
     printable,
@@ -114,3 +115,19 @@ def test_what_a_dead_process_left_that_nobody_waited_for_is_removed_too(tmp_path
         left.mkdir()
         with folder_written_beside(tmp_path / "cache"):
             assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (42.4, "42 s"),
+        (59.6, "1 min"),
+        (240, "4 min"),
+        (3599, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (270000, "3 d 3 h"),
+    ],
+)
+def test_a_duration_is_said_in_the_units_that_matter(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -64,7 +64,7 @@ def calibrate(
     settings: dict[str, Settings] = {}
     figures: dict[str, dict[str, float]] = {}
     precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
-    data = _images(image_shape, n_classes)
+    data = _one_batch(image_shape, n_classes)
     compares = host_cores is not None and host_cores > cores and device.type == "cpu"
     for sample in samples:
         ways = [Settings(device.type, name, last, cores) for name in precisions for last in (True, False)]
@@ -104,16 +104,22 @@ def _name(settings: Settings) -> str:
     return f"{settings.precision} {'channels_last' if settings.channels_last else 'contiguous'}"
 
 
-def _images(image_shape: tuple[int, int, int], n_classes: int) -> Dataset:
-    """Return one batch of noise of the size that trials train on; fewer images where they are large."""
+def _one_batch(image_shape: tuple[int, int, int], n_classes: int) -> Dataset:
+    """Return one batch of the size that trials train on; fewer images where they are large."""
+    _, height, width = image_shape
+    return noise(image_shape, n_classes, max(4, min(32, 2**16 // (height * width))), 1)
+
+
+def noise(image_shape: tuple[int, int, int], n_classes: int, n_train: int, n_val: int) -> Dataset:
+    """Return images of noise with labels of chance, of a shape (channels, height, width)."""
     channels, height, width = image_shape
-    count = max(4, min(32, 2**16 // (height * width)))
+    count = n_train + n_val
     rng = np.random.default_rng(0)
     return Dataset(
-        images=rng.integers(0, 256, (count + 1, height, width, channels), dtype=np.uint8),
-        labels=rng.integers(0, n_classes, count + 1),
-        train=np.arange(count),
-        val=np.arange(count, count + 1),
+        images=rng.integers(0, 256, (count, height, width, channels), dtype=np.uint8),
+        labels=rng.integers(0, n_classes, count),
+        train=np.arange(n_train),
+        val=np.arange(n_train, count),
         n_classes=n_classes,
         mean=(127.5,) * channels,
         deviation=(64.0,) * channels,

@@ -1,6 +1,4 @@
-import pytest
-
-from analysis.wording import duration, interval, joined, knob, over_runs, percent, resizing
+from analysis.wording import interval, joined, knob, over_runs, percent, resizing
 from foundation import count
 
 
@@ -9,14 +7,6 @@ def test_an_accuracy_has_its_interval_or_says_1_run() -> None:
     assert over_runs(three) == "91.2 % (3 runs, 95 % interval 90.1 to 92.3 %)"
     assert over_runs({"mean": 0.912, "low": None, "high": None, "n": 1}) == "91.2 % (1 run)"
     assert interval({"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}, share=False) == "0.4000 to 0.6000"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, "–"), (45.2, "45 s"), (99.9, "100 s"), (720, "12 min"), (5990, "1 h 40 min"), (11100, "3 h 05 min")],
-)
-def test_duration(seconds: float | None, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_small_words() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cluster.history import History, ranked
 from cluster.observer import Guarded
-from cluster.progress import Progress, clean, duration, metric_text
+from cluster.progress import Progress, clean, metric_text
 from cluster.standing import Standing, time_left_seconds
 
 
@@ -311,22 +311,6 @@ def test_a_failing_close_does_not_raise(capsys):
 
 
 # --- words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (42.4, "42 s"),
-        (59.6, "1 min"),
-        (240, "4 min"),
-        (3599, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-        (270000, "3 d 3 h"),
-    ],
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_metric_text():

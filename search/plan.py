@@ -1,0 +1,137 @@
+"""What a search would take, before it is started: measured on this machine, then gone through many times on paper."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.resources import Slot
+from cluster.session import open_session
+from cluster.standing import Span, timetable
+from search.calibration import measured
+from search.disk import Disk, disk_bound
+from search.halving import cutoff_of, grace_period, rungs
+from search.methods import METHODS
+from search.pacing import Paces, measured_paces
+from search.request import OnDecoded, Request, prepare_request
+from search.run import Planner, folder_of
+from search.spec import SearchSpec
+
+SIMULATIONS, SIMULATED_TRIALS = 300, 20_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would take. `trials` and `reached` are by architecture: how many trials it gets, and at each rung's
+    epoch how many are to be expected there; `begun` is the number of trials that begin within the time budget, and
+    `val_share` that of the validation images over that of training images."""
+
+    paces: tuple[Paces, ...]
+    trials: Mapping[str, int]
+    reached: Mapping[str, Mapping[int, float]]
+    epochs: Span
+    begun: Span
+    seconds: Span
+    val_share: float
+    slot: Slot
+    slots: int
+    device: str
+    disk: Disk
+
+
+def plan(
+    spec: SearchSpec, *, on_decoded: OnDecoded | None = None, on_request: Callable[[Request], None] = lambda _: None
+) -> Plan:
+    """Measure on this machine, or on the cluster, what the search that `spec` asks for would take; start nothing.
+
+    The images are decoded, as a search would; the settings are measured as for a search, and then a few configurations
+    of each architecture are trained for half a minute in all, side by side. The others' paces are reckoned from their
+    operations. The search is gone through some hundred times on paper: trials drawn from the space, their scores by
+    chance, the rungs as they are. What that leaves out: TPE comes to prefer some configurations, and patience ends
+    trials earlier. Raises `RequestError` for whatever a search would refuse.
+    """
+    planner = Planner(prepare_request(spec, on_decoded))
+    request, began = planner.request, time.monotonic()
+    on_request(request)
+    calibrated = measured(request, spec.trials)
+    place = open_session(spec.model_dump(), calibrated)
+    start_seconds = time.monotonic() - began
+    disk = disk_bound(request, planner.most_state_bytes, place.slots, spec.trials, folder_of(spec))
+    paces = tuple(measured_paces(request, calibrated, place))
+    simulated = simulate(paces, spec, place.slots, random.Random(spec.seed))
+    return Plan(
+        paces,
+        simulated.trials,
+        simulated.reached,
+        Span.of(simulated.epochs),
+        Span.of(simulated.begun),
+        Span.of([start_seconds + seconds for seconds in simulated.seconds]),
+        request.val_share,
+        place.slot,
+        place.slots,
+        calibrated["device"],
+        disk,
+    )
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came of going through a search many times: a figure of each time, and means by architecture."""
+
+    trials: Mapping[str, int]
+    reached: Mapping[str, Mapping[int, float]]
+    epochs: Sequence[int]
+    begun: Sequence[int]
+    seconds: Sequence[float]
+
+
+def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.Random) -> Simulated:
+    """Go through a search on paper, as often as makes 20,000 trials, 30 times at the least and 300 at the most.
+
+    Trials are dealt out evenly, each architecture's baseline first; scores are by chance, and a trial that is better at
+    one rung is so at all. A pace errs by its `error`, and all paces of a search together by half of it.
+    """
+    levels = rungs(spec.epochs, grace_period(spec.epochs)) if METHODS[spec.method]().stops_early else []
+    times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
+    dealt = [paces[number % len(paces)] for number in range(spec.trials)]
+    budget = spec.time_budget or math.inf
+    proposed = {each.architecture: _proposed(each, budget / spec.epochs) for each in paces}
+    reached = {each.architecture: dict.fromkeys(levels, 0) for each in paces}
+    epochs, begun, seconds = [], [], []
+    for _ in range(times):
+        arrivals: dict[str, dict[int, list[float]]] = {each.architecture: {n: [] for n in levels} for each in paces}
+        common = math.exp(rng.gauss(0, max(each.error for each in paces) / 2))
+        lengths, ran = [], []
+        for number, each in enumerate(dealt):
+            drawn = proposed[each.architecture] if number >= len(paces) else each.epoch_seconds[:1]
+            pace = common * rng.choice(drawn) * math.exp(rng.gauss(0, each.error))
+            ran.append(_epochs_run(arrivals[each.architecture], spec.epochs, rng.random()))
+            lengths.append(each.begin_seconds + ran[-1] * pace)
+        table = timetable(lengths, slots)
+        within = [max(0.0, min(1.0, (budget - start) / max(end - start, 1e-9))) for start, end in table]
+        epochs.append(round(sum(share * count for share, count in zip(within, ran, strict=True))))
+        begun.append(sum(start < budget for start, _ in table))
+        seconds.append(min(budget, max(end for _, end in table)))
+        for name, of_rungs in arrivals.items():
+            for level, values in of_rungs.items():
+                reached[name][level] += len(values)
+    means = {name: {level: found / times for level, found in of.items()} for name, of in reached.items()}
+    trials = {each.architecture: dealt.count(each) for each in paces}
+    return Simulated(trials, means, epochs, begun, seconds)
+
+
+def _proposed(paces: Paces, most_seconds: float) -> Sequence[float]:
+    """Return the seconds per epoch of configurations that a search proposes: none that its budget has no room for."""
+    drawn = paces.epoch_seconds[1:] or paces.epoch_seconds
+    return [each for each in drawn if each <= most_seconds] or drawn
+
+
+def _epochs_run(arrivals: Mapping[int, list[float]], epochs: int, score: float) -> int:
+    """Return how many epochs a trial of this score runs, and enter it at each rung that it gets to."""
+    for level, before in arrivals.items():
+        cutoff = cutoff_of(before) if before else -math.inf
+        before.append(score)
+        if score < cutoff:
+            return level
+    return epochs
