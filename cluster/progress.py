@@ -113,7 +113,7 @@ class Progress(Guarded):
             parts.append(f"{len(standing.failures)} FAILED")
         parts.append(self._time_left())
         summary = ", ".join(parts)
-        if standing.best:
+        if standing.best and (record.failed or record.best_epoch(self.metric)):  # a final training compares with none
             best = standing.best[0]
             value = metric_text(self.metric, (best.best_epoch(self.metric) or {}).get(self.metric))
             summary = f"best so far {value}, trial {best.trial}; {summary}"
@@ -213,7 +213,8 @@ def _outcome(record: TrialRecord, metric: str) -> str:
     if best := record.best_epoch(metric):
         line += f", {metric} {metric_text(metric, best[metric])}"
     elif record.epochs:  # a final training, on train and val together, has nothing else
-        line += f", train_accuracy {metric_text('train_accuracy', record.epochs[-1]['train_accuracy'])}"
+        last = metric_text("train_accuracy", record.epochs[-1]["train_accuracy"])
+        line += f", trained on train and val, train_accuracy {last}"
     return line
 
 

@@ -1,7 +1,6 @@
 """How long the configurations of a request take to train: a few are trained for a moment, the others reckoned."""
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from cluster.connect import run_in_slots
 from cluster.resources import Place
 from foundation import RequestError
+from search.methods import METHODS, STARTUP
 from search.preflight import forward_flops
+from search.question import Question
 from search.request import Request
 from spaces import Space
 
 if TYPE_CHECKING:
     from trainables.pace import Pace
 
-DRAWS, MOST_DRAWS = 24, 100  # configurations of each architecture whose operations are counted
+DRAWS, MOST_DRAWS = 24, 50  # configurations of each architecture whose operations are counted; tries for each
 TRAINED = (0.05, 0.35, 0.65, 0.95)  # where those that are trained lie among them, by their operations
 SECONDS = 30.0
 MOST_SIDE_BY_SIDE = 16
@@ -28,11 +29,15 @@ Drawn = list[tuple[Mapping[str, Any], int]]  # configurations, each with its ope
 
 @dataclass(frozen=True)
 class Paces:
-    """What an architecture's configurations take: seconds per epoch of its baseline and of drawn ones, in this order,
-    and seconds to build a model. `error` is that of a single pace, as a share."""
+    """What an architecture's configurations take: seconds per epoch, and seconds to build a model.
+
+    The first is the baseline; the first `known` are what a search proposes, in its order, the others are drawn from the
+    same space. `error` is that of a single pace, as a share.
+    """
 
     architecture: str
     epoch_seconds: tuple[float, ...]
+    known: int
     begin_seconds: float
     error: float
 
@@ -51,7 +56,9 @@ def measured_paces(request: Request, calibrated: Mapping[str, Any], place: Place
         image_seconds = {index: pace.seconds_per_image for index, pace in known[name].items()}
         every, error = reckoned([count for _, count in configs], image_seconds)
         begin = sum(pace.begin_seconds for pace in known[name].values()) / len(known[name])
-        paces.append(Paces(name, tuple(n_train * each + REPORT_SECONDS for each in every), begin, error))
+        of_epoch = tuple(n_train * each + REPORT_SECONDS for each in every)
+        learns = request.spec.method.startswith("tpe")
+        paces.append(Paces(name, of_epoch, min(STARTUP, len(every)) if learns else len(every), begin, error))
     return paces
 
 
@@ -106,16 +113,22 @@ def _spread(flops: Sequence[int]) -> list[int]:
 
 
 def _drawn(request: Request, space: Space) -> Drawn:
-    """Return the baseline and configurations drawn from a space, as far as they can be built, with their operations."""
-    rng = random.Random(0)
+    """Return the configurations that a search begins with, as far as they can be built, with their operations.
+
+    They are the baseline and what the method proposes before it has learned anything; those after them are drawn too,
+    whatever the method.
+    """
     name, source = space.architecture, request.sources.get(space.architecture)
     shape, n_classes = request.cache.image_shape, len(request.cache.classes)
+    propose = METHODS["grid" if request.spec.method == "grid" else "random"]().propose
     found: Drawn = []
-    for config in (space.baseline, *(space.draw(rng) for _ in range(MOST_DRAWS))):
-        if not request.preflight(name, config).impossible:
-            found.append((config, forward_flops(name, config, shape, n_classes, source)))
-        if len(found) > DRAWS:
-            return found
+    for index in range(min(DRAWS, request.spec.trials) + 1):
+        for draw in range(MOST_DRAWS):
+            question = Question(space, index, 0, draw, request.spec.seed)
+            config = dict(space.baseline) if index == draw == 0 else propose(question)
+            if config is not None and not request.preflight(name, config).impossible:
+                found.append((config, forward_flops(name, config, shape, n_classes, source)))
+                break
     if not found:
-        raise RequestError(f"{name}: none of {MOST_DRAWS + 1} configurations can be built for this data")
+        raise RequestError(f"{name}: none of the first configurations can be built for this data")
     return found

@@ -89,14 +89,15 @@ class Simulated:
 def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.Random) -> Simulated:
     """Go through a search on paper, as often as makes 20,000 trials, 30 times at the least and 300 at the most.
 
-    Trials are dealt out evenly, each architecture's baseline first; scores are by chance, and a trial that is better at
-    one rung is so at all. A pace errs by its `error`, and all paces of a search together by half of it.
+    Trials are dealt out evenly, each architecture's in the order of its paces, and when these are used up any of them;
+    scores are by chance, and a trial that is better at one rung is so at all. A pace errs by its `error`, and all paces
+    of a search together by half of it.
     """
     levels = rungs(spec.epochs, grace_period(spec.epochs)) if METHODS[spec.method]().stops_early else []
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
     dealt = [paces[number % len(paces)] for number in range(spec.trials)]
     budget = spec.time_budget or math.inf
-    proposed = {each.architecture: _proposed(each, budget / spec.epochs) for each in paces}
+    most_seconds = budget / spec.epochs
     reached = {each.architecture: dict.fromkeys(levels, 0) for each in paces}
     epochs, begun, seconds = [], [], []
     for _ in range(times):
@@ -104,8 +105,7 @@ def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.R
         common = math.exp(rng.gauss(0, max(each.error for each in paces) / 2))
         lengths, ran = [], []
         for number, each in enumerate(dealt):
-            drawn = proposed[each.architecture] if number >= len(paces) else each.epoch_seconds[:1]
-            pace = common * rng.choice(drawn) * math.exp(rng.gauss(0, each.error))
+            pace = common * _pace(each, number // len(paces), most_seconds, rng) * math.exp(rng.gauss(0, each.error))
             ran.append(_epochs_run(arrivals[each.architecture], spec.epochs, rng.random()))
             lengths.append(each.begin_seconds + ran[-1] * pace)
         table = timetable(lengths, slots)
@@ -121,10 +121,13 @@ def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.R
     return Simulated(trials, means, epochs, begun, seconds)
 
 
-def _proposed(paces: Paces, most_seconds: float) -> Sequence[float]:
-    """Return the seconds per epoch of configurations that a search proposes: none that its budget has no room for."""
+def _pace(paces: Paces, index: int, most_seconds: float, rng: random.Random) -> float:
+    """Return the seconds per epoch of an architecture's trial: none that the time budget has no room for, as a search
+    would draw again."""
+    if index < paces.known and (index == 0 or paces.epoch_seconds[index] <= most_seconds):
+        return paces.epoch_seconds[index]
     drawn = paces.epoch_seconds[1:] or paces.epoch_seconds
-    return [each for each in drawn if each <= most_seconds] or drawn
+    return rng.choice([each for each in drawn if each <= most_seconds] or drawn)
 
 
 def _epochs_run(arrivals: Mapping[int, list[float]], epochs: int, score: float) -> int:

@@ -45,6 +45,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
         "data",
         "spaces",
         "search",
+        "plan",
         "resume",
         "runs",
         "show",
@@ -61,6 +62,10 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
     ("arguments", "message"),
     [
         (["serch"], "Did you mean 'search'?"),
+        (["plan", "digits", "--finalists", "0", "--folds", "1"], "--folds 1: 2 or more make a cross-validation"),
+        (["plan", "digits", "--method", "tpa"], "method 'tpa' is not known: did you mean 'tpe'?"),
+        (["plan", "digits", "--price-per-hour", "-1"], "Input should be greater than or equal to 0"),
+        (["plan", "digits", "--arch", "alexnett"], "architecture 'alexnett' is not known: did you mean 'alexnet'?"),
         (["search", "digits", "--trails", "5"], "--trials"),
         (["search", "digits", "--trials", "many"], "Input should be a valid integer"),
         (["search", "digits", "--method", "tpa"], "method 'tpa' is not known: did you mean 'tpe'?"),

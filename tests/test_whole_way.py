@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+import convscout
 from analysis.deploy import load_model
 from analysis.protocol import analyze, read_analysis
 from cluster.connect import disconnect
 from cluster.ledger import read_history, read_rows
 from cluster.storage import read_experiment, trial_folder
 from foundation import RequestError
+from search import pacing
 from search.halving import Halving
 from search.run import resume, search
 from search.spec import SearchSpec, make_spec
@@ -84,6 +86,26 @@ def analysed(searched: Path) -> Path:
 
 def rows_of(folder: Path, event: str) -> list[dict[str, Any]]:
     return [row for row in read_rows(folder / "ledger.jsonl") if row["event"] == event]
+
+
+@pytest.mark.usefixtures("searched")  # its images are decoded, and Ray runs
+def test_a_plan_of_the_same_request_says_what_comes_and_leaves_nothing(
+    spec: SearchSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pacing, "SECONDS", 1.0)
+    given = {"method": spec.method, "trials": spec.trials, "epochs": spec.epochs, "space": spec.space}
+    options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    command = ["plan", spec.data, "--arch", "cnn", "--arch", "alexnet", "--precision", "fp32", *options]
+    with pytest.raises(SystemExit) as ended:
+        convscout.main([*command, "--storage", str(tmp_path / "runs"), "--json"])
+    assert ended.value.code == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["trials"] == {"cnn": 3, "alexnet": 3}
+    assert plan["reached"]["cnn"] == {"1": 3.0, "3": pytest.approx(2, abs=0.5)}
+    assert 6 < plan["epochs"]["low"] <= plan["epochs"]["middle"] <= plan["epochs"]["high"] <= 24
+    assert 0 < plan["seconds"]["low"] <= plan["seconds"]["high"]
+    assert plan["analysis"]["contenders"] == 5  # three finalists, and two baselines if none of them is one
+    assert not (tmp_path / "runs").exists()
 
 
 def test_every_trial_ended_once_and_both_architectures_got_an_equal_number(searched: Path) -> None:

@@ -203,8 +203,23 @@ def test_plain_lines_of_a_second_attempt_and_of_a_final_training():
     run.end(search)
     lines = lines_of(progress)
     assert lines[1].startswith("trial 0 cnn: started again, attempt 2 (")
-    assert lines[2].startswith("trial 0 cnn: completed at epoch 1, train_accuracy 75.0 % (1 of 2 trials, ")
+    assert lines[2].startswith(
+        "trial 0 cnn: completed at epoch 1, trained on train and val, train_accuracy 75.0 % (1 of 2 trials, "
+    )
     assert len(lines) == 3  # the other role's trial is not ours
+
+
+def test_what_a_final_training_learned_is_not_set_beside_what_others_validated():
+    progress = Progress(["retrain", "final"], "demo", "val_accuracy", slots=1, wanted=2, console=plain_console())
+    run = ObservedRun(progress)
+    for role, val_accuracy in (("retrain", 0.5), ("final", None)):
+        trial = run.begin(role=role, epochs=1)
+        run.epoch(trial, val_accuracy=val_accuracy)
+        run.end(trial)
+    retrained, final = [line for line in lines_of(progress) if "completed" in line]
+    assert "val_accuracy 50.0 % (best so far 50.0 %" in retrained
+    assert "trained on train and val, train_accuracy 75.0 % (2 of 2 trials" in final
+    assert "best so far" not in final
 
 
 def test_a_resumed_run_counts_what_the_earlier_one_did():

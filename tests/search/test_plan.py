@@ -14,7 +14,7 @@ from search.pacing import Paces, reckoned
 from search.plan import Plan, _epochs_run, simulate
 from search.spec import SearchSpec, checked_spec
 
-EXACT = Paces("cnn", (2.0, 4.0), begin_seconds=1.0, error=0.0)
+EXACT = Paces("cnn", (2.0, 4.0), known=2, begin_seconds=1.0, error=0.0)
 
 
 def asked(**more: Any) -> SearchSpec:
@@ -32,14 +32,22 @@ def test_without_rungs_every_trial_runs_all_its_epochs() -> None:
 
 
 def test_trials_are_dealt_out_evenly() -> None:
-    other = Paces("vgg11", (1.0,), 0.0, 0.0)
+    other = Paces("vgg11", (1.0,), 1, 0.0, 0.0)
     found = simulate([EXACT, other], asked(trials=5), slots=1, rng=random.Random(0))
     assert found.trials == {"cnn": 3, "vgg11": 2}
     assert found.seconds == pytest.approx([21 + 2 * 41 + 2 * 10] * len(found.seconds))
 
 
+def test_what_the_search_will_propose_is_planned_in_its_order() -> None:
+    known = Paces("cnn", (1.0, 2.0, 30.0, 5.0), known=3, begin_seconds=0.0, error=0.0)
+    found = simulate([known], asked(trials=3), slots=1, rng=random.Random(0))
+    assert found.seconds == pytest.approx([330.0] * len(found.seconds))
+    found = simulate([known], asked(trials=4), slots=1, rng=random.Random(0))
+    assert {round(seconds) for seconds in found.seconds} == {350, 630, 380}  # the fourth is any of those drawn
+
+
 def test_a_time_budget_ends_the_search_and_leaves_out_what_it_has_no_room_for() -> None:
-    wide = Paces("cnn", (2.0, 4.0, 400.0), 0.0, 0.0)
+    wide = Paces("cnn", (2.0, 400.0, 4.0), 3, 0.0, 0.0)
     found = simulate([wide], asked(time_budget="100s"), slots=1, rng=random.Random(0))
     assert set(found.seconds) == {100.0}
     assert set(found.begun) == {3}  # 20 s, 40 s, 40 s of which the last 0 s are left: it is the fourth that would begin
