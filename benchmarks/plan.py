@@ -19,7 +19,7 @@ SEARCHES = {
     + ("--trials", "8", "--epochs", "3"),
     "digits, alexnet, asha": ("digits", "--arch", "alexnet", "--method", "asha", "--trials", "20", "--epochs", "9"),
     "CIFAR-10's zip, cnn, tpe_asha": (str(ZIP), "--arch", "cnn", "--method", "tpe_asha")
-    + ("--trials", "10", "--epochs", "3", "--test-fraction", "0.5", "--val-fraction", "0.2", "--time-budget", "8m"),
+    + ("--trials", "10", "--epochs", "3", "--test-fraction", "0.5", "--val-fraction", "0.5", "--time-budget", "5m"),
 }
 
 

@@ -19,6 +19,8 @@ from search.run import Planner, folder_of
 from search.spec import SearchSpec
 
 SIMULATIONS, SIMULATED_TRIALS = 300, 20_000
+AROUND_SECONDS = 5.0  # Python's start, and Ray's end
+MACHINE_ERROR = 0.1  # of all paces of a search together, as a share: so much do two runs on a shared machine differ
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def plan(
     on_request(request)
     calibrated = measured(request, spec.trials)
     place = open_session(spec.model_dump(), calibrated)
-    start_seconds = time.monotonic() - began
+    start_seconds = AROUND_SECONDS + time.monotonic() - began
     disk = disk_bound(request, planner.most_state_bytes, place.slots, spec.trials, folder_of(spec))
     paces = tuple(measured_paces(request, calibrated, place))
     simulated = simulate(paces, spec, place.slots, random.Random(spec.seed))
@@ -86,12 +88,14 @@ class Simulated:
     seconds: Sequence[float]
 
 
-def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.Random) -> Simulated:
+def simulate(
+    paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.Random, machine_error: float = MACHINE_ERROR
+) -> Simulated:
     """Go through a search on paper, as often as makes 20,000 trials, 30 times at the least and 300 at the most.
 
     Trials are dealt out evenly, each architecture's in the order of its paces, and when these are used up any of them;
     scores are by chance, and a trial that is better at one rung is so at all. A pace errs by its `error`, and all paces
-    of a search together by half of it.
+    of a search together by `machine_error`. A trial that runs when the time budget ends has its epoch to the end.
     """
     levels = rungs(spec.epochs, grace_period(spec.epochs)) if METHODS[spec.method]().stops_early else []
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
@@ -102,23 +106,33 @@ def simulate(paces: Sequence[Paces], spec: SearchSpec, slots: int, rng: random.R
     epochs, begun, seconds = [], [], []
     for _ in range(times):
         arrivals: dict[str, dict[int, list[float]]] = {each.architecture: {n: [] for n in levels} for each in paces}
-        common = math.exp(rng.gauss(0, max(each.error for each in paces) / 2))
-        lengths, ran = [], []
+        common = math.exp(rng.gauss(0, machine_error))
+        lengths, ran, of_epoch = [], [], []
         for number, each in enumerate(dealt):
             pace = common * _pace(each, number // len(paces), most_seconds, rng) * math.exp(rng.gauss(0, each.error))
             ran.append(_epochs_run(arrivals[each.architecture], spec.epochs, rng.random()))
             lengths.append(each.begin_seconds + ran[-1] * pace)
+            of_epoch.append(pace)
         table = timetable(lengths, slots)
         within = [max(0.0, min(1.0, (budget - start) / max(end - start, 1e-9))) for start, end in table]
         epochs.append(round(sum(share * count for share, count in zip(within, ran, strict=True))))
         begun.append(sum(start < budget for start, _ in table))
-        seconds.append(min(budget, max(end for _, end in table)))
+        ends = [_end(*times, budget, epoch) for times, epoch in zip(table, of_epoch, strict=True) if times[0] < budget]
+        seconds.append(max(ends))
         for name, of_rungs in arrivals.items():
             for level, values in of_rungs.items():
                 reached[name][level] += len(values)
     means = {name: {level: found / times for level, found in of.items()} for name, of in reached.items()}
     trials = {each.architecture: dealt.count(each) for each in paces}
     return Simulated(trials, means, epochs, begun, seconds)
+
+
+def _end(start: float, end: float, budget: float, epoch_seconds: float) -> float:
+    """Return when a trial that began within the budget ends: with the epoch in which the budget does, at the latest."""
+    if end <= budget:
+        return end
+    epochs = math.ceil((budget - start) / epoch_seconds)
+    return min(end, start + epochs * epoch_seconds)
 
 
 def _pace(paces: Paces, index: int, most_seconds: float, rng: random.Random) -> float:

@@ -11,7 +11,8 @@ from cluster.standing import Span, timetable
 from search.disk import Disk
 from search.halving import Halving
 from search.pacing import Paces, reckoned
-from search.plan import Plan, _epochs_run, simulate
+from search.plan import Plan, Simulated, _epochs_run
+from search.plan import simulate as simulate_search
 from search.spec import SearchSpec, checked_spec
 
 EXACT = Paces("cnn", (2.0, 4.0), known=2, begin_seconds=1.0, error=0.0)
@@ -21,37 +22,43 @@ def asked(**more: Any) -> SearchSpec:
     return checked_spec({"data": "digits", "name": "x", "method": "random", "trials": 8, "epochs": 10} | more)
 
 
+def simulate(paces: list[Paces], spec: SearchSpec, slots: int) -> Simulated:
+    return simulate_search(paces, spec, slots, random.Random(0), machine_error=0.0)
+
+
 def test_without_rungs_every_trial_runs_all_its_epochs() -> None:
-    found = simulate([EXACT], asked(), slots=1, rng=random.Random(0))
+    found = simulate([EXACT], asked(), slots=1)
     assert set(found.epochs) == {80}
     assert set(found.begun) == {8}
     assert found.seconds == pytest.approx([21 + 7 * 41] * len(found.seconds))
     assert found.trials == {"cnn": 8}
-    two = simulate([EXACT], asked(), slots=2, rng=random.Random(0))
+    two = simulate([EXACT], asked(), slots=2)
     assert two.seconds == pytest.approx([4 * 41] * len(two.seconds))
 
 
 def test_trials_are_dealt_out_evenly() -> None:
     other = Paces("vgg11", (1.0,), 1, 0.0, 0.0)
-    found = simulate([EXACT, other], asked(trials=5), slots=1, rng=random.Random(0))
+    found = simulate([EXACT, other], asked(trials=5), slots=1)
     assert found.trials == {"cnn": 3, "vgg11": 2}
     assert found.seconds == pytest.approx([21 + 2 * 41 + 2 * 10] * len(found.seconds))
 
 
 def test_what_the_search_will_propose_is_planned_in_its_order() -> None:
     known = Paces("cnn", (1.0, 2.0, 30.0, 5.0), known=3, begin_seconds=0.0, error=0.0)
-    found = simulate([known], asked(trials=3), slots=1, rng=random.Random(0))
+    found = simulate([known], asked(trials=3), slots=1)
     assert found.seconds == pytest.approx([330.0] * len(found.seconds))
-    found = simulate([known], asked(trials=4), slots=1, rng=random.Random(0))
+    found = simulate([known], asked(trials=4), slots=1)
     assert {round(seconds) for seconds in found.seconds} == {350, 630, 380}  # the fourth is any of those drawn
 
 
 def test_a_time_budget_ends_the_search_and_leaves_out_what_it_has_no_room_for() -> None:
     wide = Paces("cnn", (2.0, 400.0, 4.0), 3, 0.0, 0.0)
-    found = simulate([wide], asked(time_budget="100s"), slots=1, rng=random.Random(0))
+    found = simulate([wide], asked(time_budget="100s"), slots=1)
     assert set(found.seconds) == {100.0}
-    assert set(found.begun) == {3}  # 20 s, 40 s, 40 s of which the last 0 s are left: it is the fourth that would begin
+    assert set(found.begun) == {3}  # of 20, 40 and 40 s
     assert set(found.epochs) == {30}
+    within = simulate([wide], asked(time_budget="98s"), slots=1)
+    assert set(within.seconds) == {100.0}  # the tenth epoch of the third trial had begun
 
 
 def test_the_rungs_on_paper_are_those_of_the_search() -> None:
