@@ -146,8 +146,8 @@ def _rises_after(curves: LossCurves, lowest: int) -> int | None:
 
     It rises where all of this holds: two epochs or more follow the lowest; the last one is more than 1 % above it;
     the slope of the epochs after the lowest is above 0 (one-sided t-test at 5 %; the lowest itself is left out, since
-    it was picked for being low); and at least the last two are above it by the same test, or by 1 % with one seed
-    and no losses per image. The epoch returned is the last that is not.
+    it was picked for being low); and the mean of the last two is above it by the same test, or both by 1 % with one
+    seed and no losses per image. The epoch returned is the last before these two that is not above by itself.
     """
     after = range(lowest + 1, curves.n_epochs)
     mean = curves.smooth.mean(axis=0)
@@ -155,11 +155,14 @@ def _rises_after(curves: LossCurves, lowest: int) -> int | None:
         return None
     if curves.has_noise:
         above = [curves.significant(curves.against(epoch, lowest)) for epoch in after]
+        # Together: runs that overfit differ most at the very end, and one of the two alone may fall short for that.
+        in_the_end = curves.significant((curves.against(after[-2], lowest) + curves.against(after[-1], lowest)) / 2)
     else:
         above = [bool(mean[epoch] > mean[lowest] * (1 + LEVEL)) for epoch in after]
-    if not all(above[-2:]):
+        in_the_end = all(above[-2:])
+    if not in_the_end:
         return None
-    not_above = [epoch for epoch, rises in zip(after, above, strict=True) if not rises]
+    not_above = [epoch for epoch, rises in zip(after[:-2], above, strict=False) if not rises]
     return (not_above[-1] if not_above else lowest) + 1
 
 
@@ -214,6 +217,10 @@ def _afterwards(choice: EpochChoice, last: int) -> str:
         return f"after {choice.rises_after} it rises: overfitting"
     if choice.rises_after is not None:
         return f"after {choice.rises_after} it rises, and the training loss with it: unstable, lower the learning rate"
+    rise = choice.smoothed[-1] / choice.smoothed[choice.lowest_at - 1] - 1
+    if choice.lowest_at < last - 1 and rise > LEVEL and choice.n_seeds > 1 and not choice.underfitting:
+        seeds = count(choice.n_seeds, "seed")
+        return f"it ends {100 * rise:.0f} % above that, and {seeds} cannot tell whether by more than chance"
     level = "it is level by then" if choice.lowest_at == last else "it stays level after that"
     if choice.underfitting:
         return f"{level}, and the training loss is no lower: underfitting, try a larger network or less regularisation"

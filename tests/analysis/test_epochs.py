@@ -101,6 +101,28 @@ def test_a_rise_is_found_and_placed() -> None:
     assert np.median([choice.rises_after for choice in found if choice.rises_after]) in (11, 12)
 
 
+# AlexNet on 809 photos, three seeds: the loss of the second is far higher in the very last epoch.
+OVERFITTED = (
+    (2.11, 1.83, 1.65, 1.59, 1.63, 1.52, 1.49, 1.46, 1.56, 1.37, 1.61, 1.54)
+    + (1.47, 1.51, 1.65, 1.81, 1.65, 1.63, 1.89, 1.92, 1.98, 2.09, 2.2, 2.11),
+    (2.09, 1.84, 1.76, 1.69, 1.57, 1.52, 1.49, 1.53, 1.52, 1.45, 1.51, 1.56)
+    + (1.57, 1.78, 1.76, 1.75, 1.86, 1.77, 1.94, 1.92, 2.42, 2.26, 2.4, 3.2),
+    (2.17, 1.81, 1.7, 1.6, 1.62, 1.55, 1.58, 1.53, 1.54, 1.52, 1.49, 1.55)
+    + (1.48, 1.68, 1.6, 1.55, 1.75, 1.73, 2.01, 1.74, 1.95, 1.85, 2.01, 2.16),
+)
+
+
+def test_runs_that_part_in_the_last_epoch_overfit_all_the_same() -> None:
+    choice = choose_epochs(OVERFITTED)
+    assert (choice.lowest_at, choice.rises_after, choice.overfitting) == (9, 14, True)
+
+
+def test_a_rise_that_few_seeds_cannot_show_is_not_called_level() -> None:
+    choice = choose_epochs(OVERFITTED[:2])
+    assert choice.rises_after is None
+    assert choice.sentence.endswith("; it ends 79 % above that, and 2 seeds cannot tell whether by more than chance")
+
+
 def test_a_rise_of_both_losses_is_not_overfitting() -> None:
     curve = bend(10, 0.1)
     choice = choose_epochs([curve] * 4, train_loss=[bend(12, 0.02)] * 4)
