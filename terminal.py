@@ -1,6 +1,7 @@
 """What the front door prints: tables on standard output, everything else on standard error; and its exit codes."""
 
 import json
+import os
 import shlex
 import sys
 import traceback
@@ -132,8 +133,11 @@ def show_predictions(predictions: Sequence["Prediction"], as_json: bool) -> None
     if as_json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=1))
         return
-    rows = [(each.path, each.label, f"{each.probability:.3f}") for each in predictions if each.label is not None]
+    read = [each for each in predictions if each.label is not None]
+    within = os.path.commonpath([Path(each.path).absolute().parent for each in read]) if read else ""
+    rows = [(os.path.relpath(each.path, within), each.label, f"{each.probability:.3f}") for each in read]
     if rows:
+        say(f"In {within}:")
         show_table(("image", "class", "probability"), rows[:PREDICTIONS_SHOWN])
     if len(rows) > PREDICTIONS_SHOWN:
         say(f"... and {len(rows) - PREDICTIONS_SHOWN:,} more; --csv FILE, --html FILE or --json lists all")
