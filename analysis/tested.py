@@ -13,6 +13,7 @@ ROC_CLASSES = 8
 CONFUSIONS = 10
 
 NOT_TESTED = "the test split has not been opened: `convscout analyze` opens it once, after the choice is written down"
+NO_BREAK = "\u00a0"  # captions are narrow
 
 
 def figures_on_test(analysis: Analysis) -> Section | NotYet:
@@ -187,7 +188,9 @@ def worst_mistakes(analysis: Analysis) -> Section | NotYet:
         return NotYet("the shipped model made no mistake on the test images")
     pictures = tuple(
         Picture(
-            row["image"], f"{row['true']}, taken for {row['predicted']} ({percent(row['probability'])})", row["path"]
+            row["image"],
+            f"{row['true']}, taken for {row['predicted']} ({percent(row['probability']).replace(' ', NO_BREAK)})",
+            row["path"],
         )
         for row in analysis["worst"]
     )

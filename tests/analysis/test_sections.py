@@ -39,7 +39,7 @@ def test_a_missing_part_breaks_no_section(analysis: dict[str, Any], missing: str
 
 def test_every_trial_failed(analysis: dict[str, Any]) -> None:
     for trial in analysis["search"]["trials"]:
-        trial.update(status="diverged", val_loss=None, val_accuracy=None, epochs_run=0, n_params=None, seconds=None)
+        trial.update(status="diverged", val_loss=None, val_accuracy=None, epochs_run=0, n_params=None, seconds=0.0)
         trial.update(ended_by="diverged", rung=0, stop_reason=None)
     analysis["search"].update(by_status={"diverged": 40}, rungs=[])
     for part in ("contenders", "chosen", "tests_opened", "comparisons", "worst"):
@@ -173,7 +173,8 @@ def test_the_worst_mistakes_are_shown_as_images(analysis: dict[str, Any]) -> Non
     assert all(picture.uri.startswith("data:image/png;base64,") for picture in pictures)
     first = analysis["worst"][0]
     assert (
-        pictures[0].caption == f"{first['true']}, taken for {first['predicted']} ({100 * first['probability']:.1f} %)"
+        pictures[0].caption
+        == f"{first['true']}, taken for {first['predicted']} ({100 * first['probability']:.1f}\u00a0%)"
     )
     analysis["worst"] = []
     assert SECTIONS["Worst mistakes"](analysis) == NotYet("the shipped model made no mistake on the test images")
