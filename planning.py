@@ -56,6 +56,7 @@ def plan(
             spec,
             on_decoded=on_decoded,
             on_request=lambda request: terminal.show_refused(request.cache.refused, terminal.errors),
+            tell=terminal.tell,
         )
     analysis = price(
         {each.architecture: each.epoch_seconds for each in found.paces},

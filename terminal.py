@@ -263,6 +263,8 @@ def exit_code(work: Callable[[], None], crashed: int = 1, again: Callable[[], st
         say(f"error: {what}{then + again() if again else ''}", errors)
         return 1
     except KeyboardInterrupt:
+        if again is None:  # else the parent says so, with the command that goes on
+            tell("Interrupted.")
         return 130
     except typer.Exit as ended:
         return ended.exit_code

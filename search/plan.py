@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.resources import Slot
-from cluster.session import open_session
+from cluster.session import Tell, open_session
 from cluster.standing import Span, timetable
 from search.calibration import measured
 from search.disk import Disk, disk_bound
@@ -43,7 +43,11 @@ class Plan:
 
 
 def plan(
-    spec: SearchSpec, *, on_decoded: OnDecoded | None = None, on_request: Callable[[Request], None] = lambda _: None
+    spec: SearchSpec,
+    *,
+    on_decoded: OnDecoded | None = None,
+    on_request: Callable[[Request], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Plan:
     """Measure on this machine, or on the cluster, what the search that `spec` asks for would take; start nothing.
 
@@ -56,6 +60,7 @@ def plan(
     planner = Planner(prepare_request(spec, on_decoded))
     request, began = planner.request, time.monotonic()
     on_request(request)
+    tell("The machine is measured, then a few configurations are trained for half a minute; nothing is kept of them.")
     calibrated = measured(request, spec.trials)
     place = open_session(spec.model_dump(), calibrated)
     start_seconds = AROUND_SECONDS + time.monotonic() - began

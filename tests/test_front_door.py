@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import convscout
+import terminal
 from cluster.connect import disconnect
 
 
@@ -199,3 +200,13 @@ def test_extending_by_nonsense_is_refused(asked: str, message: str) -> None:
     with pytest.raises(RequestError, match="cannot shrink"):
         trials_in_all("9", 10)
     assert (trials_in_all("+5", 10), trials_in_all("15", 10), trials_in_all(None, 10)) == (15, 15, 10)
+
+
+def test_an_interrupted_command_says_so_once(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    assert terminal.exit_code(work) == 130
+    assert capfd.readouterr() == ("", "Interrupted.\n")
+    assert terminal.exit_code(work, again=lambda: "its parent tells") == 130
+    assert capfd.readouterr() == ("", "")

@@ -99,7 +99,9 @@ def test_a_plan_of_the_same_request_says_what_comes_and_leaves_nothing(
     with pytest.raises(SystemExit) as ended:
         convscout.main([*command, "--storage", str(tmp_path / "runs"), "--json"])
     assert ended.value.code == 0
-    plan = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    assert "a few configurations are trained for half a minute" in written.err
+    plan = json.loads(written.out)
     assert plan["trials"] == {"cnn": 3, "alexnet": 3}
     assert plan["reached"]["cnn"] == {"1": 3.0, "3": pytest.approx(2, abs=0.5)}
     assert 6 < plan["epochs"]["low"] <= plan["epochs"]["middle"] <= plan["epochs"]["high"] <= 24
