@@ -12,7 +12,7 @@ from foundation import count, duration
 
 if TYPE_CHECKING:
     from analysis.price import Price
-    from cluster.standing import Span
+    from cluster.forecast import Span
     from search.plan import Plan
     from search.spec import SearchSpec
 

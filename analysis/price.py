@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.select import check_numbers
-from cluster.standing import Span, timetable
+from cluster.forecast import Span, timetable
 
 TIMES = 300
 # The epochs of a final training, as a share of those of the search: validation loss is lowest somewhere in between.

@@ -12,22 +12,25 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cluster.forecast import Forecast, Span, Stopping
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
-from cluster.standing import Standing, time_left_seconds
+from cluster.standing import Standing
 from foundation import count, duration
 
 WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
 ERROR_CHARACTERS = 160
 ESTIMATE_SECONDS = 2.0  # how often the time left is worked out again while no trial ends; it counts down meanwhile
+ESTIMATE_SHARE = 0.02  # of the time is spent on that at most: with 10,000 trials it takes longer
 
 
 class Progress(Guarded):
     """Shows how the trials of some roles come along: done, failed, the best, what runs now, and the time left.
 
     `wanted` is the number of trials of these roles; for `search` it is the experiment's own, from the history.
-    `slots` is how many run side by side; `budget_seconds` bounds the time left. `console` is stderr by default:
+    `slots` is how many run side by side; `budget_seconds` bounds the time left, and `stopping` is how the search stops
+    trials. `console` is stderr by default:
     a live table if it is a terminal, else a line whenever a trial starts or ends.
     """
 
@@ -41,15 +44,18 @@ class Progress(Guarded):
         slots: int,
         wanted: int | None = None,
         budget_seconds: float | None = None,
+        stopping: Stopping | None = None,
         console: Console | None = None,
     ) -> None:
         super().__init__()
-        self.roles, self.title, self.metric, self.slots = roles, clean(title), metric, slots
+        self.roles, self.title, self.metric = roles, clean(title), metric
+        self._forecast = Forecast(roles, slots, metric, stopping)
         self.wanted, self.budget_seconds = wanted, budget_seconds
         self.console = console or Console(stderr=True)
         self._began = time.monotonic()
         self._standing: Standing | None = None
-        self._estimate: tuple[float, float | None] | None = None  # when it was made, and the seconds left then
+        self._estimate: tuple[float, Span | None] | None = None  # when it was made, and the seconds left then
+        self._rest_until = 0.0
         self._live: Live | None = None
 
     def _observe(self, row: Row, history: History) -> None:
@@ -92,17 +98,24 @@ class Progress(Guarded):
 
     def _estimate_time_left(self, row: Row, history: History) -> None:
         now = time.monotonic()
-        if self._estimate is None or now - self._estimate[0] >= ESTIMATE_SECONDS or row["event"] == "ended":
-            self._estimate = now, time_left_seconds(history, self.roles, self.wanted, self.slots, row["time"])
+        due = self._estimate is None or now - self._estimate[0] >= ESTIMATE_SECONDS or row["event"] == "ended"
+        over = self._standing is not None and self._standing.ended == self.wanted
+        if due and (over or now >= self._rest_until):
+            self._estimate = now, self._forecast.time_left(history, self.wanted, row["time"])
+            took = time.monotonic() - now
+            self._rest_until = now + took / ESTIMATE_SHARE
 
     def _time_left(self) -> str:
+        """Return the time left as text, with the interval that it is in 9 times of 10 where that says more."""
         now = time.monotonic()
-        made, seconds = self._estimate or (now, None)
+        made, span = self._estimate or (now, None)
         budget = None if self.budget_seconds is None else max(0.0, self.budget_seconds - (now - self._began))
-        if seconds is None:
+        if span is None:
             return "estimating the time left" if budget is None else f"at most {duration(budget)} left"
-        seconds = max(0.0, seconds - (now - made))
-        return f"about {duration(seconds if budget is None else min(seconds, budget))} left"
+        left = span.less(now - made)
+        ends = [duration(each if budget is None else min(each, budget)) for each in (left.middle, left.low, left.high)]
+        between = f" [{ends[1]} to {ends[2]}]" if ends[1] != ends[2] else ""
+        return f"about {ends[0]} left{between}"
 
     def _done(self, standing: Standing) -> str:
         return f"{standing.ended} trials" if self.wanted is None else f"{standing.ended} of {self.wanted} trials"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Observer
+from cluster.forecast import Stopping
 from cluster.progress import Progress
 from cluster.tensorboard import TensorBoardWriter
 
@@ -18,18 +19,19 @@ def watchers(
     what: str,
     wanted: int | None = None,
     budget_seconds: float | None = None,
+    stopping: Stopping | None = None,
     quiet: bool = False,
 ) -> list[Observer]:
     """Return the observers of a launch of some roles.
 
     `experiment` is what `experiment.json` holds; `slots` how many trials run side by side; `wanted` how many there
-    will be, for other roles than `search`; `what` the display is called.
+    will be, for other roles than `search`; `stopping` how trials are stopped; `what` the display is called.
     """
     metric = experiment["spec"]["metric"]
     found: list[Observer] = [TensorBoardWriter(folder, _hyperparameters(experiment["spaces"]), metric)]
     if not quiet:
         title = f"{experiment['name']} ({what})"
-        found.append(Progress(roles, title, metric, slots, wanted, budget_seconds))
+        found.append(Progress(roles, title, metric, slots, wanted, budget_seconds, stopping))
     return found
 
 

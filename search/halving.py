@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.forecast import Stopping
 from cluster.history import METRICS, History, TrialRecord
 from cluster.proposal import Decision
 
@@ -29,6 +30,11 @@ def rungs(epochs: int, grace: int, factor: int = REDUCTION_FACTOR) -> list[int]:
         levels.append(level)
         level *= factor
     return levels
+
+
+def stopping(epochs: int) -> Stopping:
+    """Return the rungs of a training of so many epochs, and the quantile that its trials must reach there."""
+    return Stopping(tuple(rungs(epochs, grace_period(epochs))), 1 - 1 / REDUCTION_FACTOR)
 
 
 def cutoff_of(before: Sequence[float], factor: int = REDUCTION_FACTOR) -> float:

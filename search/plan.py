@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.forecast import PaperRungs, Span, Stopping, timetable
 from cluster.resources import Slot
 from cluster.session import Tell, open_session
-from cluster.standing import Span, timetable
 from search.calibration import measured
 from search.disk import Disk, disk_bound
-from search.halving import cutoff_of, grace_period, rungs
+from search.halving import stopping
 from search.methods import METHODS
 from search.pacing import Paces, measured_paces
 from search.request import OnDecoded, Request, prepare_request
@@ -19,8 +19,8 @@ from search.run import Planner, folder_of
 from search.spec import SearchSpec
 
 SIMULATIONS, SIMULATED_TRIALS = 300, 20_000
-AROUND_SECONDS = 5.0  # Python's start, and Ray's end
 MACHINE_ERROR = 0.1  # of all paces of a search together, as a share: so much do two runs on a shared machine differ
+AROUND_SECONDS = 5.0  # Python's start, and Ray's end
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,20 @@ def simulate(
     scores are by chance, and a trial that is better at one rung is so at all. A pace errs by its `error`, and all paces
     of a search together by `machine_error`. A trial that runs when the time budget ends has its epoch to the end.
     """
-    levels = rungs(spec.epochs, grace_period(spec.epochs)) if METHODS[spec.method]().stops_early else []
+    stops = stopping(spec.epochs) if METHODS[spec.method]().stops_early else Stopping()
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
     dealt = [paces[number % len(paces)] for number in range(spec.trials)]
     budget = spec.time_budget or math.inf
     most_seconds = budget / spec.epochs
-    reached = {each.architecture: dict.fromkeys(levels, 0) for each in paces}
+    reached = {each.architecture: dict.fromkeys(stops.levels, 0) for each in paces}
     epochs, begun, seconds = [], [], []
     for _ in range(times):
-        arrivals: dict[str, dict[int, list[float]]] = {each.architecture: {n: [] for n in levels} for each in paces}
+        rungs = {each.architecture: PaperRungs(stops) for each in paces}
         common = math.exp(rng.gauss(0, machine_error))
         lengths, ran, of_epoch = [], [], []
         for number, each in enumerate(dealt):
             pace = common * _pace(each, number // len(paces), most_seconds, rng) * math.exp(rng.gauss(0, each.error))
-            ran.append(_epochs_run(arrivals[each.architecture], spec.epochs, rng.random()))
+            ran.append(rungs[each.architecture].epochs_run(spec.epochs, rng.random()))
             lengths.append(each.begin_seconds + ran[-1] * pace)
             of_epoch.append(pace)
         table = timetable(lengths, slots)
@@ -124,8 +124,8 @@ def simulate(
         begun.append(sum(start < budget for start, _ in table))
         ends = [_end(*times, budget, epoch) for times, epoch in zip(table, of_epoch, strict=True) if times[0] < budget]
         seconds.append(max(ends))
-        for name, of_rungs in arrivals.items():
-            for level, values in of_rungs.items():
+        for name, of_architecture in rungs.items():
+            for level, values in of_architecture.scores.items():
                 reached[name][level] += len(values)
     means = {name: {level: found / times for level, found in of.items()} for name, of in reached.items()}
     trials = {each.architecture: dealt.count(each) for each in paces}
@@ -147,13 +147,3 @@ def _pace(paces: Paces, index: int, most_seconds: float, rng: random.Random) -> 
         return paces.epoch_seconds[index]
     drawn = paces.epoch_seconds[1:] or paces.epoch_seconds
     return rng.choice([each for each in drawn if each <= most_seconds] or drawn)
-
-
-def _epochs_run(arrivals: Mapping[int, list[float]], epochs: int, score: float) -> int:
-    """Return how many epochs a trial of this score runs, and enter it at each rung that it gets to."""
-    for level, before in arrivals.items():
-        cutoff = cutoff_of(before) if before else -math.inf
-        before.append(score)
-        if score < cutoff:
-            return level
-    return epochs

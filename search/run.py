@@ -21,7 +21,7 @@ from foundation import RequestError, seed_from
 from search.calibration import calibrate
 from search.cost import Costs
 from search.disk import disk_bound, largest_state
-from search.halving import Halving, out_of_patience
+from search.halving import Halving, out_of_patience, stopping
 from search.methods import METHODS
 from search.question import Observation, Question
 from search.request import (
@@ -178,7 +178,8 @@ def train(
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     experiment = read_experiment(folder)
-    options: dict[str, Any] = {"budget_seconds": budget_seconds, "quiet": quiet}
+    rungs = stopping(spec.epochs) if planner.method.stops_early else None
+    options: dict[str, Any] = {"budget_seconds": budget_seconds, "stopping": rungs, "quiet": quiet}
     watching = watchers(folder, experiment, ("search",), place.slots, what="search", **options)
     dispatcher = Dispatcher(
         ledger,

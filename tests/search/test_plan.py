@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from cluster.forecast import PaperRungs, Span, timetable
 from cluster.history import History
 from cluster.resources import Slot
-from cluster.standing import Span, timetable
 from search.disk import Disk
-from search.halving import Halving
+from search.halving import Halving, stopping
 from search.pacing import Paces, reckoned
-from search.plan import Plan, Simulated, _epochs_run
+from search.plan import Plan, Simulated
 from search.plan import simulate as simulate_search
 from search.spec import SearchSpec, checked_spec
 
@@ -64,11 +64,11 @@ def test_a_time_budget_ends_the_search_and_leaves_out_what_it_has_no_room_for() 
 def test_the_rungs_on_paper_are_those_of_the_search() -> None:
     rng = random.Random(1)
     halving, history = Halving("val_accuracy", 30), History()
-    arrivals: dict[int, list[float]] = {3: [], 9: [], 27: []}
+    rungs = PaperRungs(stopping(30))
     for trial in range(40):
         score = rng.random()
-        assert _epochs_run(arrivals, 30, score) == _really_run(halving, history, trial, score)
-    assert len(arrivals[3]) == 40
+        assert rungs.epochs_run(30, score) == _really_run(halving, history, trial, score)
+    assert len(rungs.scores[3]) == 40
 
 
 def _really_run(halving: Halving, history: History, trial: int, score: float) -> int:
