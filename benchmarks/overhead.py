@@ -38,7 +38,7 @@ def main() -> None:
 
     found = interleaved({name: (lambda name=name: side(name)) for name in ("ours", "ray")}, asked.rounds, before=0)
     rows = [
-        (name, found[name], _per_trial(found[name], asked.trials), Figures(tuple(memory[name][1:])))
+        (name, found[name], _per_trial(found[name], asked.trials), Figures(tuple(memory[name])))
         for name in ("ours", "ray")
     ]
     rows.append(("ours / ray", ratios(found["ours"], found["ray"]), "", ""))
