@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cluster.history import History, Row, TrialRecord
 from cluster.observer import Guarded
-from cluster.standing import Standing, time_left_seconds
+from cluster.standing import Standing
 from foundation import count, duration
 
 WORKERS_SHOWN = 16
@@ -64,14 +64,14 @@ class Progress(Guarded):
         if mine:
             self._standing.work_on(row, mine)
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._estimate_time_left(row, history)
+            self._estimate_time_left(row, self._standing)
             self._start_live()
             if mine and (notes := _notes(row)):
                 self._print(f"trial {mine.trial} {clean(mine.architecture)}: {notes}")
         elif mine and row["event"] == "lost":
             self._print(f"{_clock(row)}  trial {mine.trial} {clean(mine.architecture)}: {_notes(row)}")
         elif mine and row["event"] in ("started", "ended"):
-            self._estimate_time_left(row, history)
+            self._estimate_time_left(row, self._standing)
             line = _started(row, mine) if row["event"] == "started" else self._ended(self._standing, mine)
             self._print(f"{_clock(row)}  {line}")
 
@@ -90,10 +90,10 @@ class Progress(Guarded):
             )
             self._live.start()
 
-    def _estimate_time_left(self, row: Row, history: History) -> None:
+    def _estimate_time_left(self, row: Row, standing: Standing) -> None:
         now = time.monotonic()
         if self._estimate is None or now - self._estimate[0] >= ESTIMATE_SECONDS or row["event"] == "ended":
-            self._estimate = now, time_left_seconds(history, self.roles, self.wanted, self.slots, row["time"])
+            self._estimate = now, standing.time_left.seconds(self.wanted, self.slots, row["time"])
 
     def _time_left(self) -> str:
         now = time.monotonic()

@@ -2,6 +2,8 @@
 
 import heapq
 import statistics
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,35 +28,6 @@ class Span:
         return Span(middle, low, high)
 
 
-def time_left_seconds(
-    history: History, roles: Sequence[str], wanted: int | None, slots: int, now: float
-) -> float | None:
-    """Return an estimate of the seconds until `wanted` trials of some roles have ended, or None when nothing is known.
-
-    Each trial to come takes as many epochs as the ended ones did on average, at its architecture's median seconds
-    per epoch; a running one as many as those that ran longer than it has. While none ended, that is all epochs.
-    `slots` trials run side by side, and none is faster than itself. `now` is in seconds since 1970.
-    """
-    records = history.of_role(*roles)
-    lengths = [len(record.epochs) for record in records if not record.live]
-    if wanted is not None and len(lengths) >= wanted:
-        return 0.0
-    pace = _median_epoch_seconds(records)
-    if wanted is None or not pace:
-        return None
-    usual = statistics.fmean(pace.values())
-    seconds = []
-    for record in records:
-        if record.live:
-            since = now - (record.epochs[-1]["time"] if record.epochs else record.proposed_time)
-            epoch_seconds = pace.get(record.architecture, usual)
-            to_go = _expected_epochs(lengths, len(record.epochs), record.work["epochs"]) - len(record.epochs)
-            seconds.append(max(0.0, to_go * epoch_seconds - min(max(0.0, since), epoch_seconds)))
-    planned = max(record.work["epochs"] for record in records)
-    seconds += [_expected_epochs(lengths, -1, planned) * usual] * (wanted - len(records))
-    return max(sum(seconds) / slots, max(seconds, default=0.0))
-
-
 def timetable(seconds: Iterable[float], slots: int) -> list[tuple[float, float]]:
     """Return when trials of these lengths begin and end, each in its turn as soon as one of the slots is free."""
     free, times = [0.0] * slots, []
@@ -64,24 +37,82 @@ def timetable(seconds: Iterable[float], slots: int) -> list[tuple[float, float]]
     return times
 
 
-def _median_epoch_seconds(records: Sequence[TrialRecord]) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {}
-    for record in records:
-        if record.epochs:
-            seconds.setdefault(record.architecture, []).extend(row["seconds"] for row in record.epochs)
-    return {architecture: statistics.median(values) for architecture, values in seconds.items()}
+class TimeLeft:
+    """The time until all trials of some roles have ended, from figures that are kept up row by row: an estimate costs
+    what the running trials are many, however many have ended.
+    """
+
+    def __init__(self, history: History, roles: Sequence[str]) -> None:
+        self._seconds: dict[str, list[float]] = {}  # of the epochs of each architecture, sorted
+        self._lengths: Counter[int] = Counter()  # how many epochs the ended trials had
+        self._live: dict[int, TrialRecord] = {}
+        self._begun = self._planned = 0
+        for record in history.of_role(*roles):
+            self._begin(record)
+            self._seconds.setdefault(record.architecture, []).extend(row["seconds"] for row in record.epochs)
+            if not record.live:
+                self._end(record)
+        for values in self._seconds.values():
+            values.sort()
+
+    def take(self, row: Row, record: TrialRecord) -> None:
+        """Keep up with one row of a trial, which the history already holds."""
+        match row["event"]:
+            case "proposed":
+                self._begin(record)
+            case "epoch":
+                insort(self._seconds.setdefault(record.architecture, []), row["seconds"])
+            case "ended":
+                self._end(record)
+
+    def _begin(self, record: TrialRecord) -> None:
+        self._begun += 1
+        self._planned = max(self._planned, record.work["epochs"])
+        self._live[record.trial] = record
+
+    def _end(self, record: TrialRecord) -> None:
+        del self._live[record.trial]
+        self._lengths[len(record.epochs)] += 1
+
+    def seconds(self, wanted: int | None, slots: int, now: float) -> float | None:
+        """Return an estimate of the seconds until `wanted` trials have ended, or None when nothing is known.
+
+        Each trial to come takes as many epochs as the ended ones did on average, at its architecture's median seconds
+        per epoch; a running one as many as those that ran longer than it has. While none ended, that is all epochs.
+        `slots` trials run side by side, and none is faster than itself. `now` is in seconds since 1970.
+        """
+        if wanted is not None and self._lengths.total() >= wanted:
+            return 0.0
+        pace = {name: _median(values) for name, values in self._seconds.items() if values}
+        if wanted is None or not pace:
+            return None
+        usual = statistics.fmean(pace.values())
+        seconds = []
+        for record in self._live.values():
+            done, since = len(record.epochs), now - (record.epochs[-1]["time"] if record.epochs else record.proposed_time)
+            epoch_seconds = pace.get(record.architecture, usual)
+            to_go = self._expected_epochs(done, record.work["epochs"]) - done
+            seconds.append(max(0.0, to_go * epoch_seconds - min(max(0.0, since), epoch_seconds)))
+        to_come = max(0, wanted - self._begun)
+        each = self._expected_epochs(-1, self._planned) * usual if to_come else 0.0
+        return max((sum(seconds) + to_come * each) / slots, max(seconds, default=0.0), each)
+
+    def _expected_epochs(self, done: int, planned: int) -> float:
+        longer = {length: times for length, times in self._lengths.items() if length > done}
+        return sum(length * times for length, times in longer.items()) / sum(longer.values()) if longer else planned
 
 
-def _expected_epochs(lengths: Sequence[int], done: int, planned: int) -> float:
-    longer = [length for length in lengths if length > done]
-    return statistics.fmean(longer) if longer else planned
+def _median(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Standing:
     """Where the trials of some roles stand, kept up row by row at the same small cost however many trials there are.
 
     `trials` are all of them, `best` the five best by `metric`, best first, `failures` those that failed, in the
-    order in which they did, `at_work` those that a worker has, by number; `ended` and `epochs` are counts.
+    order in which they did, `at_work` those that a worker has, by number; `ended` and `epochs` are counts. `time_left`
+    estimates the rest.
     """
 
     def __init__(self, history: History, roles: Sequence[str], metric: str) -> None:
@@ -95,9 +126,11 @@ class Standing:
         )
         self.best = self._best_of(records)
         self.at_work: dict[int, TrialRecord] = {}
+        self.time_left = TimeLeft(history, roles)
 
     def take(self, row: Row, record: TrialRecord) -> None:
         """Keep up with one row of a trial, which the history already holds."""
+        self.time_left.take(row, record)
         event = row["event"]
         if event == "proposed":
             self.trials.append(record)

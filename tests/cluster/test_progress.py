@@ -9,7 +9,7 @@ from rich.console import Console
 from cluster.history import History, ranked
 from cluster.observer import Guarded
 from cluster.progress import Progress, clean, metric_text
-from cluster.standing import Standing, time_left_seconds
+from cluster.standing import Standing, TimeLeft
 
 
 def plain_console() -> Console:
@@ -36,9 +36,9 @@ def search_progress(console: Console, **changes) -> Progress:
 def test_time_left_is_unknown_before_the_first_epoch_and_without_a_number_of_trials():
     run = ObservedRun(trials=4)
     trial = run.begin()
-    assert time_left_seconds(run.history, ["search"], 4, 2, run.time) is None
+    assert TimeLeft(run.history, ["search"]).seconds(4, 2, run.time) is None
     run.epoch(trial)
-    assert time_left_seconds(run.history, ["search"], None, 2, run.time) is None
+    assert TimeLeft(run.history, ["search"]).seconds(None, 2, run.time) is None
 
 
 def test_time_left_counts_all_epochs_while_no_trial_has_ended():
@@ -46,7 +46,7 @@ def test_time_left_counts_all_epochs_while_no_trial_has_ended():
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=2.0)
     # 9 epochs of this one and 3 x 10 of those to come, 2 s each, on 2 slots
-    assert time_left_seconds(run.history, ["search"], 4, 2, run.time) == pytest.approx((9 + 30) * 2 / 2)
+    assert TimeLeft(run.history, ["search"]).seconds(4, 2, run.time) == pytest.approx((9 + 30) * 2 / 2)
 
 
 def test_time_left_takes_the_mean_length_of_ended_trials_and_the_median_pace_of_each_architecture():
@@ -57,7 +57,7 @@ def test_time_left_takes_the_mean_length_of_ended_trials_and_the_median_pace_of_
         run.epoch(trial, seconds=seconds)
         run.end(trial, "stopped")
     # 3 to come, of either architecture: 2 epochs at (1 + 3) / 2 seconds
-    assert time_left_seconds(run.history, ["search"], 6, 1, run.time) == pytest.approx(3 * 2 * 2)
+    assert TimeLeft(run.history, ["search"]).seconds(6, 1, run.time) == pytest.approx(3 * 2 * 2)
 
 
 def test_time_left_expects_a_trial_that_outlived_all_others_to_run_to_its_end():
@@ -68,22 +68,22 @@ def test_time_left_expects_a_trial_that_outlived_all_others_to_run_to_its_end():
     long = run.begin(epochs=10)
     for _ in range(4):
         run.epoch(long, seconds=1.0)
-    assert time_left_seconds(run.history, ["search"], 2, 8, run.time) == pytest.approx(6.0)
+    assert TimeLeft(run.history, ["search"]).seconds(2, 8, run.time) == pytest.approx(6.0)
 
 
 def test_time_left_is_never_below_the_longest_trial_to_come():
     run = ObservedRun()
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=2.0)
-    assert time_left_seconds(run.history, ["search"], 2, 100, run.time) == pytest.approx(20.0)
+    assert TimeLeft(run.history, ["search"]).seconds(2, 100, run.time) == pytest.approx(20.0)
 
 
 def test_time_left_falls_within_an_epoch_but_not_beyond_it():
     run = ObservedRun()
     trial = run.begin(epochs=10)
     run.epoch(trial, seconds=4.0)
-    assert time_left_seconds(run.history, ["search"], 1, 1, run.time + 3) == pytest.approx(33.0)
-    assert time_left_seconds(run.history, ["search"], 1, 1, run.time + 300) == pytest.approx(32.0)
+    assert TimeLeft(run.history, ["search"]).seconds(1, 1, run.time + 3) == pytest.approx(33.0)
+    assert TimeLeft(run.history, ["search"]).seconds(1, 1, run.time + 300) == pytest.approx(32.0)
 
 
 def test_time_left_reads_only_its_role_and_ends_at_zero():
@@ -91,8 +91,8 @@ def test_time_left_reads_only_its_role_and_ends_at_zero():
     trial = run.begin()
     run.epoch(trial)
     run.end(trial)
-    assert time_left_seconds(run.history, ["search"], 1, 1, run.time) == 0.0
-    assert time_left_seconds(run.history, ["retrain"], 3, 1, run.time) is None
+    assert TimeLeft(run.history, ["search"]).seconds(1, 1, run.time) == 0.0
+    assert TimeLeft(run.history, ["retrain"]).seconds(3, 1, run.time) is None
 
 
 # --- where the trials stand
