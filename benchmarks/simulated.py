@@ -115,7 +115,13 @@ class Worker:
         if self.epoch == 0:
             self.cluster.begins(self)
             report: dict[str, Any] = {"kind": "started", "host": "host", "pid": 1, "epochs": [], **attempt}
-            report |= {"start_from": None, "n_params": 1, "micro_batch_divisor": 1, "damaged": [], "device": "simulated"}
+            report |= {
+                "start_from": None,
+                "n_params": 1,
+                "micro_batch_divisor": 1,
+                "damaged": [],
+                "device": "simulated",
+            }
             seconds = BUILD_SECONDS
         else:
             seconds = self.cluster.epoch_seconds * self.chance.uniform(0.8, 1.2)
@@ -212,6 +218,8 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
     from cluster import tune_hooks
     from cluster.watchdog import Watchdog
 
+    slots = place.slots
+
     class Trainable(ray.tune.Trainable):  # type: ignore[misc]
         """What Ray is told to run; the simulated workers answer in its place."""
 
@@ -233,7 +241,7 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
             self.requested -= 1
 
         def has_resources_ready(self, resource_request: Any) -> bool:
-            return self.requested > 0 and self.used < place.slots
+            return self.requested > 0 and self.used < slots
 
         def acquire_resources(self, resource_request: Any) -> Any:
             self.used, self.requested = self.used + 1, self.requested - 1
@@ -245,7 +253,9 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
         def clear(self) -> None:
             self.used = self.requested = 0
 
-    experiment = Experiment("trials", Trainable, num_samples=10**9, storage_path=scratch, resources_per_trial={"cpu": 1})
+    experiment = Experiment(
+        "trials", Trainable, num_samples=10**9, storage_path=scratch, resources_per_trial={"cpu": 1}
+    )
     search = SearchGenerator(tune_hooks.SearcherHook(dispatcher, tune_hooks.Room(place)))
     controller = TuneController(
         search_alg=search,

@@ -67,11 +67,6 @@ class TrialRecord:
         """In how many parts each of its batches is computed: 2 once it has run out of memory."""
         return 2 if any(row["cause"] == "out_of_memory" for row in self.lost) else 1
 
-    @property
-    def runs_alone(self) -> bool:
-        """Whether no other trial may run beside it: its host was short of memory."""
-        return any(row["alone"] for row in self.lost)
-
     def reopen(self) -> None:
         """Make it a running trial again, as if it had not ended; what it was charged with before is forgiven."""
         self.reopened += 1
@@ -151,6 +146,7 @@ class History:
         self.interruptions: list[Row] = []
         self.resumes: list[Row] = []
         self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
+        self.alone: set[int] = set()  # trials that no other may run beside: their hosts were short of memory
         self.longest_first: dict[int, float] = {}  # by how often its trial had changed its layers: of a first epoch
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
         # What proposals and decisions ask for, by role and architecture: none of them goes through all trials.
@@ -257,6 +253,8 @@ class History:
         record = self.trials[row["trial"]]
         record.attempts = max(record.attempts, row["attempt"])
         record.lost.append(row)
+        if row["alone"]:
+            self.alone.add(record.trial)
 
     def _epoch(self, row: Row) -> None:
         if not self.accepts(row["trial"], row["attempt"], row["epoch"]):

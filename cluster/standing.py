@@ -87,19 +87,26 @@ class TimeLeft:
         if wanted is None or not pace:
             return None
         usual = statistics.fmean(pace.values())
+        longer = {
+            done: self._mean_longer(done) for done in {len(record.epochs) for record in self._live.values()} | {-1}
+        }
         seconds = []
         for record in self._live.values():
-            done, since = len(record.epochs), now - (record.epochs[-1]["time"] if record.epochs else record.proposed_time)
+            done, since = (
+                len(record.epochs),
+                now - (record.epochs[-1]["time"] if record.epochs else record.proposed_time),
+            )
             epoch_seconds = pace.get(record.architecture, usual)
-            to_go = self._expected_epochs(done, record.work["epochs"]) - done
+            to_go = (longer[done] or record.work["epochs"]) - done
             seconds.append(max(0.0, to_go * epoch_seconds - min(max(0.0, since), epoch_seconds)))
         to_come = max(0, wanted - self._begun)
-        each = self._expected_epochs(-1, self._planned) * usual if to_come else 0.0
+        each = (self._planned if longer[-1] is None else longer[-1]) * usual if to_come else 0.0
         return max((sum(seconds) + to_come * each) / slots, max(seconds, default=0.0), each)
 
-    def _expected_epochs(self, done: int, planned: int) -> float:
+    def _mean_longer(self, done: int) -> float | None:
+        """Return how many epochs the ended trials had that had more than so many; None where none had."""
         longer = {length: times for length, times in self._lengths.items() if length > done}
-        return sum(length * times for length, times in longer.items()) / sum(longer.values()) if longer else planned
+        return sum(length * times for length, times in longer.items()) / sum(longer.values()) if longer else None
 
 
 def _median(ordered: Sequence[float]) -> float:

@@ -13,7 +13,9 @@ class Costs:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._flops: dict[int, int] = {}  # of one image, by trial
-        self._fastest: dict[int, tuple[int, float]] = {}  # by trial: how many epochs it had, and its best images a second
+        self._fastest: dict[
+            int, tuple[int, float]
+        ] = {}  # by trial: how many epochs it had, and its best images a second
         self._baselines: dict[str, int] = {}  # operations of one image of each baseline; none where it cannot be built
         self._images = sum(request.cache.counts["train"].values())
 

@@ -69,6 +69,7 @@ class Halving:
         verb = "stopped" if stop else "went on"
         return Decision(stop, f"{verb} at epoch {epoch}: {self.metric} {value:.4g}, {among}", rung=True)
 
+
 def out_of_patience(record: TrialRecord, row: Row, patience: int) -> Decision | None:
     """Return the decision to end a trial whose validation loss has not fallen for `patience` epochs, or None."""
     seen = [
