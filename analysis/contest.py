@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from analysis.epochs import EpochChoice, choose_epochs
 from analysis.metrics import over_seeds
 from analysis.select import Contender
-from cluster.history import METRICS, TrialRecord
+from cluster.arrivals import METRICS
+from cluster.history import TrialRecord
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
 

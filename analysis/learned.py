@@ -10,7 +10,8 @@ from analysis.experiment import Experiment
 from analysis.importance import importance
 from analysis.rescue import extrapolate
 from analysis.selection import corrected_winner
-from cluster.history import METRICS, TrialRecord, ranked
+from cluster.arrivals import METRICS
+from cluster.history import TrialRecord, ranked
 from spaces import Space
 
 SAMPLED_EVENLY = ("random", "grid", "asha")

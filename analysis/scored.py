@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.page import Analysis
 from analysis.wording import decimal, percent
-from cluster.history import METRICS
+from cluster.arrivals import METRICS
 from foundation import count
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from analysis.page import Analysis, Line, NotYet, Plot, Points, Section, Table
 from analysis.scored import Scored, best, median, said, scored
 from analysis.wording import MISSING, joined
-from cluster.history import METRICS
+from cluster.arrivals import METRICS
 from foundation import count
 from spaces.domains import Choice, bare, plain, same
 from spaces.space import Space

@@ -7,7 +7,7 @@ from analysis.importance import ABSENT, position
 from analysis.page import Analysis, Axis, NotYet, Parallel, Plot, Points, Section
 from analysis.scored import Scored, best, said, scored
 from analysis.wording import joined, knob, with_air
-from cluster.history import METRICS
+from cluster.arrivals import METRICS
 from foundation import count
 from spaces.domains import Choice, Domain, Integer, LogUniform, bare, grid, is_number, plain, text
 from spaces.space import Space

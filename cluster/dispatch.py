@@ -168,11 +168,10 @@ class Dispatcher:
 
     def _next(self) -> int | None:
         """Return the trial to hand out now, proposing one if none waits."""
-        trials = self.history.trials
-        if any(trials[trial].runs_alone for trial in self.running.values()):
+        if not self.history.alone.isdisjoint(self.running.values()):
             return None
         if self.waiting:
-            if trials[self.waiting[0]].runs_alone and self.running:
+            if self.waiting[0] in self.history.alone and self.running:
                 return None  # the others come to their end first
             return self.waiting.pop(0)
         if self.out_of_time or (proposal := self.next_work(self.history)) is None:

@@ -8,7 +8,8 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.history import METRICS, History, TrialRecord
+from cluster.arrivals import METRICS
+from cluster.history import History, TrialRecord
 
 SIMULATIONS, SIMULATED_TRIALS = (10, 100), 10_000  # the fewest and the most; so many trials in all between them
 # Of all paces together, as a share, and of a running trial's. More than machines are noisy: it stands for what the walk

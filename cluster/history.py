@@ -5,16 +5,16 @@ is the state before it.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
-Row = dict[str, Any]
+from cluster.arrivals import METRICS, Arrivals
 
-# What a higher value of a metric means: +1 better, -1 worse.
-METRICS = {"val_accuracy": 1, "val_loss": -1, "val_balanced_accuracy": 1, "val_macro_f1": 1}
+Row = dict[str, Any]
+Place = tuple[bool, int, float, float, int]
 
 SHORT = 40  # characters of a text that may well come again, such as a status
 
@@ -48,6 +48,7 @@ class TrialRecord:
     ended_time: float | None = None
     ended_after: float | None = None  # seconds of its role, as `History.seconds` counts them
     _lost_before: int = 0
+    _places: dict[str, Place] = field(default_factory=dict, init=False, repr=False, compare=False)  # once it has ended
 
     @property
     def live(self) -> bool:
@@ -68,15 +69,11 @@ class TrialRecord:
         """In how many parts each of its batches is computed: 2 once it has run out of memory."""
         return 2 if any(row["cause"] == "out_of_memory" for row in self.lost) else 1
 
-    @property
-    def runs_alone(self) -> bool:
-        """Whether no other trial may run beside it: its host was short of memory."""
-        return any(row["alone"] for row in self.lost)
-
     def reopen(self) -> None:
         """Make it a running trial again, as if it had not ended; what it was charged with before is forgiven."""
         self.reopened += 1
         self._lost_before = len(self.lost)
+        self._places.clear()
         self.status = self.stop_reason = self.error = self.ended_time = self.ended_after = None
 
     @property
@@ -108,6 +105,18 @@ class TrialRecord:
         rows = [row for row in self.epochs if row.get(metric) is not None and math.isfinite(row[metric])]
         return max(rows, key=lambda row: (sign * row[metric], -row["epoch"]), default=None)
 
+    def place(self, metric: str) -> Place:
+        """Return what `ranked` sorts by, the best highest. That of an ended trial is kept: it does not change."""
+        if (known := self._places.get(metric)) is not None:
+            return known
+        best, place = self.best_epoch(metric), (False, self.rung, 0.0, 0.0, -self.trial)
+        if best is not None and not self.failed:
+            loss = math.inf if best["val_loss"] is None else best["val_loss"]
+            place = (True, self.rung, METRICS[metric] * best[metric], -loss, -self.trial)
+        if not self.live:
+            self._places[metric] = place
+        return place
+
     def seconds(self) -> float:
         """Return the seconds its epochs took, training and validation."""
         return float(sum(row["seconds"] for row in self.epochs))
@@ -120,16 +129,7 @@ def ranked(trials: Iterable[TrialRecord], metric: str) -> list[TrialRecord]:
     Trials that failed come last (`diverged`, `out_of_memory`, `infeasible`, `data_error`, `lost`), and so do those
     without a finished epoch.
     """
-    sign = METRICS[metric]
-
-    def key(record: TrialRecord) -> tuple[bool, int, float, float, int]:
-        best = record.best_epoch(metric)
-        if best is None or record.failed:
-            return False, record.rung, 0.0, 0.0, -record.trial
-        loss = math.inf if best["val_loss"] is None else best["val_loss"]
-        return True, record.rung, sign * best[metric], -loss, -record.trial
-
-    return sorted(trials, key=key, reverse=True)
+    return sorted(trials, key=lambda record: record.place(metric), reverse=True)
 
 
 def _shared(row: Mapping[str, Any]) -> Row:
@@ -159,13 +159,20 @@ class History:
         self.interruptions: list[Row] = []
         self.resumes: list[Row] = []
         self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
+        self.alone: set[int] = set()  # trials that no other may run beside: their hosts were short of memory
+        self.longest_first: dict[int, float] = {}  # by how often its trial had changed its layers: of a first epoch
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
+        # What proposals and decisions ask for, by role and architecture: none of them goes through all trials.
+        self._of_role: defaultdict[str, list[TrialRecord]] = defaultdict(list)
+        self._searched: defaultdict[str, list[TrialRecord]] = defaultdict(list)
+        self._refused: defaultdict[str, list[Row]] = defaultdict(list)
+        self._arrivals: defaultdict[tuple[str, int], Arrivals] = defaultdict(Arrivals)
         self._fold: dict[str, Callable[[Row], None]] = {
             "experiment": self._experiment,
             "calibrated": self._calibrated,
             "extended": self._extended,
             "proposed": self._proposed,
-            "rejected": self.rejected.append,
+            "rejected": self._rejected,
             "started": self._started,
             "lost": self._lost,
             "epoch": self._epoch,
@@ -196,7 +203,21 @@ class History:
 
     def of_role(self, *roles: str) -> list[TrialRecord]:
         """Return the trials of some roles (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
+        if len(roles) == 1:
+            return list(self._of_role.get(roles[0], ()))
         return [record for record in self.trials.values() if record.role in roles]
+
+    def searched(self, architecture: str) -> Sequence[TrialRecord]:
+        """Return the trials of the search of one architecture, in order of their number."""
+        return self._searched.get(architecture, ())
+
+    def refused(self, architecture: str) -> Sequence[Row]:
+        """Return the `rejected` rows of one architecture."""
+        return self._refused.get(architecture, ())
+
+    def arrivals(self, architecture: str, epoch: int) -> Arrivals:
+        """Return what the trials of the search of one architecture had at an epoch, in the order of their rows."""
+        return self._arrivals.get((architecture, epoch)) or Arrivals()
 
     def next_trial(self) -> int:
         """Return the number that the next proposed trial gets."""
@@ -218,7 +239,7 @@ class History:
         self.trials_wanted = row["trials"]
 
     def _proposed(self, row: Row) -> None:
-        self.trials[row["trial"]] = TrialRecord(
+        record = self.trials[row["trial"]] = TrialRecord(
             trial=row["trial"],
             role=row["role"],
             architecture=row["architecture"],
@@ -228,6 +249,13 @@ class History:
             method=row["method"],
             proposed_time=row["time"],
         )
+        self._of_role[record.role].append(record)
+        if record.role == "search":
+            self._searched[record.architecture].append(record)
+
+    def _rejected(self, row: Row) -> None:
+        self.rejected.append(row)
+        self._refused[row["architecture"]].append(row)
 
     def _started(self, row: Row) -> None:
         record = self.trials[row["trial"]]
@@ -239,21 +267,33 @@ class History:
         record = self.trials[row["trial"]]
         record.attempts = max(record.attempts, row["attempt"])
         record.lost.append(row)
+        if row["alone"]:
+            self.alone.add(record.trial)
 
     def _epoch(self, row: Row) -> None:
-        if self.accepts(row["trial"], row["attempt"], row["epoch"]):
-            self.trials[row["trial"]].epochs.append(row)
+        if not self.accepts(row["trial"], row["attempt"], row["epoch"]):
+            return
+        record = self.trials[row["trial"]]
+        if not record.epochs or record.epochs[-1].get("layers_change"):
+            stage = sum(bool(before.get("layers_change")) for before in record.epochs)
+            self.longest_first[stage] = max(row["seconds"], self.longest_first.get(stage, 0.0))
+        record.epochs.append(row)
+        if record.role == "search":
+            self._arrivals[record.architecture, row["epoch"]].add(row)
 
     def _checkpoint(self, row: Row) -> None:
         self.trials[row["trial"]].checkpoint = row
 
     def _decision(self, row: Row) -> None:
-        self.trials[row["trial"]].decisions.append(row)
+        record = self.trials[row["trial"]]
+        record.decisions.append(row)
+        record._places.clear()
 
     def _ended(self, row: Row) -> None:
         record = self.trials[row["trial"]]
         record.status, record.stop_reason = row["status"], row.get("stop_reason")
         record.error, record.ended_time = row.get("error"), row["time"]
+        record._places.clear()
 
     def _chosen(self, row: Row) -> None:
         self.chosen = row

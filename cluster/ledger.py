@@ -30,8 +30,12 @@ def read_rows(path: Path) -> Iterator[Row]:
     Rows that an older writer managed to append after a newer one began are dropped. Raises `RequestError` with
     the line number where anything else does not parse.
     """
+    yield from _valid(_parse(path)[0])
+
+
+def _valid(rows: list[Row]) -> Iterator[Row]:
     newest = 0
-    for row in _parse(path)[0]:
+    for row in rows:
         if row["incarnation"] >= newest:
             newest = row["incarnation"]
             yield row
@@ -86,9 +90,9 @@ class Ledger:
         self.history = History()
         self._bytes = 0
         if self.path.exists():
-            for row in read_rows(self.path):
+            rows, self._bytes = _parse(self.path)
+            for row in _valid(rows):
                 self.history.apply(row)
-            self._bytes = _parse(self.path)[1]
         self.incarnation = self.history.incarnation + 1
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._file, self._bytes)  # a line cut by a crash must not swallow the next one

@@ -21,9 +21,8 @@ def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float 
     stages = _stages(record)
     if own := [row["seconds"] for row in stages[-1]]:
         return max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
-    begun = [_stages(other) for other in list(history.trials.values())]
-    others = [theirs[len(stages) - 1][0]["seconds"] for theirs in begun if any(theirs[len(stages) - 1 :][:1])]
-    return max(FIRST_LEAST_SECONDS, TIMES_ANY * float(max(others))) if others else None
+    others = history.longest_first.get(len(stages) - 1)
+    return None if others is None else max(FIRST_LEAST_SECONDS, TIMES_ANY * others)
 
 
 def _stages(record: TrialRecord) -> list[list[Row]]:

@@ -13,7 +13,10 @@ class Costs:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._flops: dict[int, int] = {}  # of one image, by trial
-        self._baselines: dict[str, int] = {}  # the same, of each baseline
+        self._fastest: dict[
+            int, tuple[int, float]
+        ] = {}  # by trial: how many epochs it had, and its best images a second
+        self._baselines: dict[str, int] = {}  # operations of one image of each baseline; none where it cannot be built
         self._images = sum(request.cache.counts["train"].values())
 
     def too_long(self, architecture: str, config: dict[str, Any], history: History) -> str | None:
@@ -26,7 +29,7 @@ class Costs:
         budget = self.request.spec.time_budget
         if budget is None:
             return None
-        records = [record for record in history.of_role("search") if record.architecture == architecture]
+        records = history.searched(architecture)
         fastest = max([self._calibrated(architecture, history), *map(self._flops_per_second, records)])
         if not fastest:
             return None
@@ -41,22 +44,29 @@ class Costs:
 
     def _calibrated(self, architecture: str, history: History) -> float:
         """Return the speed at which the baseline's first steps were trained when the machine was measured."""
-        baseline = self.request.spaces[architecture].baseline
-        if history.calibrated is None or self.request.preflight(architecture, baseline).impossible:
+        if history.calibrated is None:
             return 0.0
         if architecture not in self._baselines:
-            self._baselines[architecture] = self._flops_of(architecture, baseline)
+            baseline = self.request.spaces[architecture].baseline
+            impossible = self.request.preflight(architecture, baseline).impossible
+            self._baselines[architecture] = 0 if impossible else self._flops_of(architecture, baseline)
+        if not self._baselines[architecture]:
+            return 0.0
         measured = history.calibrated["images_per_second"][architecture].values()
         return float(max(measured)) * self._baselines[architecture]
 
     def _flops_per_second(self, record: TrialRecord) -> float:
         """Return the speed of a trial's fastest epoch; what read the features of frozen layers computed less."""
-        computed = [row["images_per_second"] for row in record.epochs if not row.get("reads_features")]
-        if not computed:
+        known, fastest = self._fastest.get(record.trial, (0, 0.0))
+        if known != len(record.epochs):
+            computed = [row["images_per_second"] for row in record.epochs if not row.get("reads_features")]
+            fastest = float(max(computed, default=0.0))
+            self._fastest[record.trial] = len(record.epochs), fastest
+        if not fastest:
             return 0.0
         if record.trial not in self._flops:
             self._flops[record.trial] = self._flops_of(record.architecture, record.config)
-        return float(max(computed)) * self._flops[record.trial]
+        return fastest * self._flops[record.trial]
 
     def _flops_of(self, architecture: str, config: dict[str, Any]) -> int:
         cache, source = self.request.cache, self.request.sources.get(architecture)

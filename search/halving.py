@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from cluster.arrivals import METRICS
 from cluster.forecast import Stopping
-from cluster.history import METRICS, History, TrialRecord
+from cluster.history import History, TrialRecord
 from cluster.proposal import Decision
 
 Row = dict[str, Any]
@@ -37,7 +39,7 @@ def stopping(epochs: int) -> Stopping:
     return Stopping(tuple(rungs(epochs, grace_period(epochs))), 1 - 1 / REDUCTION_FACTOR)
 
 
-def cutoff_of(before: Sequence[float], factor: int = REDUCTION_FACTOR) -> float:
+def cutoff_of(before: Sequence[float] | npt.NDArray[np.float64], factor: int = REDUCTION_FACTOR) -> float:
     """Return what a trial must reach at a rung, given what those before it had there; higher is better."""
     return float(np.percentile(before, (1 - 1 / factor) * 100))
 
@@ -60,28 +62,19 @@ class Halving:
         epoch = row["epoch"]
         if epoch not in rungs(self.epochs, grace_period(self.epochs), self.factor):
             return None
-        value, before = row[self.metric], self._before(history, record, row)
+        value = row[self.metric]
+        there = np.array(history.arrivals(record.architecture, epoch).before(row["seq"], self.metric))
+        before = there[~np.isnan(there)]
         if value is None:
             return Decision(True, f"stopped at epoch {epoch}: {self.metric} is not a number", rung=True)
-        if not before:
+        if not before.size:
             return Decision(False, f"went on at epoch {epoch}: the first trial to get there", rung=True)
         sign = METRICS[self.metric]
-        cutoff = sign * cutoff_of([sign * other for other in before], self.factor)
+        cutoff = sign * cutoff_of(sign * before, self.factor)
         stop = sign * value < sign * cutoff
         among = f"the cutoff of {len(before)} trial{'s' * (len(before) > 1)} was {cutoff:.4g}"
         verb = "stopped" if stop else "went on"
         return Decision(stop, f"{verb} at epoch {epoch}: {self.metric} {value:.4g}, {among}", rung=True)
-
-    def _before(self, history: History, record: TrialRecord, row: Row) -> list[float]:
-        values = []
-        for other in history.of_role("search"):
-            if other.architecture != record.architecture or other.trial == record.trial:
-                continue
-            if len(other.epochs) >= row["epoch"]:
-                arrival = other.epochs[row["epoch"] - 1]
-                if arrival["seq"] < row["seq"] and arrival[self.metric] is not None:
-                    values.append(arrival[self.metric])
-        return values
 
 
 def out_of_patience(record: TrialRecord, row: Row, patience: int) -> Decision | None:

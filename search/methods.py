@@ -22,10 +22,14 @@ STARTUP = 8  # random trials of an architecture before TPE's model is trusted, i
 
 @dataclass(frozen=True)
 class Method:
-    """A way to propose, and whether rungs stop trials early. `propose` returns None when it has nothing left."""
+    """A way to propose, and whether rungs stop trials early. `propose` returns None when it has nothing left.
+
+    Only a method that `learns` is given the observations so far.
+    """
 
     propose: Propose
     stops_early: bool
+    learns: bool = False
 
 
 def random() -> Method:
@@ -48,12 +52,12 @@ def asha() -> Method:
 
 def tpe() -> Method:
     """Draw where good configurations were dense before (tree-structured Parzen estimator; Bergstra et al., 2011)."""
-    return Method(_tpe, stops_early=False)
+    return Method(_tpe, stops_early=False, learns=True)
 
 
 def tpe_asha() -> Method:
     """Propose by TPE, and stop the worse two thirds at each rung."""
-    return Method(_tpe, stops_early=True)
+    return Method(_tpe, stops_early=True, learns=True)
 
 
 METHODS: dict[str, Callable[[], Method]] = {method.__name__: method for method in (random, grid, asha, tpe, tpe_asha)}

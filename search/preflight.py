@@ -79,6 +79,7 @@ def _followed(
     """Return the model and what it gives for `_IMAGES` images; raises whatever building it raises."""
     import torch
 
+    from search.shapes import only_shapes
     from trainables.compiler import leave_compiler_out
     from trainables.models import build_classifier
     from trainables.recipe import split
@@ -86,7 +87,7 @@ def _followed(
     leave_compiler_out()
     _, knobs = split(config)
     around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
-    with torch.device("meta"):
+    with torch.device("meta"), only_shapes():
         model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
         return model, model(torch.zeros(_IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
 

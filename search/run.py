@@ -1,6 +1,6 @@
 """Run a search, or go on with one: replay the ledger, then launch with the method's proposals and decisions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,13 +209,11 @@ class Planner:
 
     def next_work(self, history: History) -> Proposal | None:
         """Return the next trial, of the architecture with the fewest so far; None when all wanted ones are there."""
-        searched = history.of_role("search")
-        if len(searched) >= (history.trials_wanted or self.spec.trials):
+        of = {name: history.searched(name) for name in self.request.spaces}
+        if sum(map(len, of.values())) >= (history.trials_wanted or self.spec.trials):
             return None
-        of = {name: [record for record in searched if record.architecture == name] for name in self.request.spaces}
         for name in sorted(of, key=lambda name: len(of[name])):  # stable: ties go in the order asked
-            refused = sum(row["architecture"] == name for row in history.rejected)
-            if proposal := self._propose(self.request.spaces[name], of[name], refused, history):
+            if proposal := self._propose(self.request.spaces[name], of[name], history):
                 return proposal
         return None
 
@@ -226,11 +224,12 @@ class Planner:
             decision = out_of_patience(record, row, self.spec.patience) or decision
         return decision
 
-    def _propose(self, space: Space, records: list[TrialRecord], refused: int, history: History) -> Proposal | None:
+    def _propose(self, space: Space, records: Sequence[TrialRecord], history: History) -> Proposal | None:
         rejected: list[dict[str, Any]] = []
+        refused = history.refused(space.architecture)
         for draw in range(MAX_DRAWS):
-            seen = self._observations(space, records, history, rejected)
-            question = Question(space, len(records), refused, draw, self.spec.seed, seen)
+            seen = self._observations(records, [*refused, *rejected]) if self.method.learns else ()
+            question = Question(space, len(records), len(refused), draw, self.spec.seed, seen)
             baseline = not records and draw == 0
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:
@@ -271,15 +270,12 @@ class Planner:
         """The largest state of a trial that the disk was reckoned for."""
         return largest_state(self.request)
 
-    def _observations(
-        self, space: Space, records: list[TrialRecord], history: History, rejected: list[dict[str, Any]]
-    ) -> list[Observation]:
+    def _observations(self, records: Sequence[TrialRecord], refused: Sequence[Row]) -> list[Observation]:
         """Return the trials in order with their ranks; those still running, and what was refused, rank as the worst.
 
         A method that did not learn from what was refused would propose it again: TPE did, 25 times in a row.
         """
         ended = ranked([record for record in records if not record.live], self.spec.metric)
         rank = {record.trial: position for position, record in enumerate(ended)}
-        refused = [row for row in history.rejected if row["architecture"] == space.architecture] + rejected
         seen = [Observation(record.config, rank.get(record.trial, len(ended))) for record in records]
         return seen + [Observation(row["config"], len(ended)) for row in refused]

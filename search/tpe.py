@@ -1,18 +1,30 @@
 """TPE proposals: observations go to hyperopt as ranks, and a configuration comes back.
 
-hyperopt's state is built anew for every proposal (2.5 ms at 120 observations), so a proposal is a pure function.
+Each proposal is a pure function of the observations: what is kept from one to the next is what hyperopt makes of a
+space alone, and configurations as it takes them. It is given arrays, where its own `tpe.suggest` goes through a document
+of each observation: the same configurations, at 10,000 observations in a tenth of the time.
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
+import numpy as np
+import numpy.typing as npt
+from hyperopt import hp, pyll, tpe
 from hyperopt.base import Domain as HyperoptDomain
 
-from search.question import Question
+from search.question import Config, Observation, Question
 from spaces import Space
 from spaces.domains import Choice, Integer, LogUniform, Uniform, active, bare
+
+CANDIDATES, GAMMA, PRIOR_WEIGHT = 24, 0.25, 1.0  # hyperopt's defaults
+MOST_GOOD = 25  # of all observations: gamma times the root of their number, and no more
+SPACES_KEPT = 16
+
+Floats = npt.NDArray[np.float64]
 
 
 def suggest(question: Question) -> dict[str, Any]:
@@ -20,20 +32,75 @@ def suggest(question: Question) -> dict[str, Any]:
 
     Only the rank of observations counts. A knob that is inactive in a configuration teaches nothing about itself.
     """
-    space, observations = question.space, question.observations
-    trials = Trials()
-    trials.insert_trial_docs(
-        [_document(number, space, seen.config, seen.rank) for number, seen in enumerate(observations)]
-    )
-    trials.refresh()
-    domain = HyperoptDomain(lambda _: 0.0, {name: _expression(name, space) for name in space.knobs})
-    new = tpe.suggest([len(observations)], domain, trials, question.seed_of_draw(), n_startup_jobs=0, verbose=False)
-    raw = {name: values[0] for name, values in new[0]["misc"]["vals"].items()}
+    space = question.space
+    raw = _model(json.dumps(space.rows())).drawn(space, question.observations, question.seed_of_draw())
     config: dict[str, Any] = {}
     for name, knob in space.knobs.items():
         if active(knob.domain, config):
             config[name] = _value(name, space, raw[name])
     return config
+
+
+@lru_cache(SPACES_KEPT)
+def _model(rows: str) -> "_Model":
+    return _Model(Space.from_rows(json.loads(rows)))
+
+
+class _Model:
+    """hyperopt's estimator of one space, as a graph of expressions that is evaluated for each proposal."""
+
+    def __init__(self, space: Space) -> None:
+        self.names = tuple(space.knobs)
+        self.domain = HyperoptDomain(lambda _: 0.0, {name: _expression(name, space) for name in self.names})
+        self.observed, self.losses, posterior = tpe.build_posterior_wrapper(self.domain, PRIOR_WEIGHT, GAMMA)
+        self.posterior = pyll.as_apply(posterior)
+        self.splits = [node for node in pyll.dfs(self.posterior) if node.name == "ap_split_trials"]
+        self._known: dict[int, tuple[Config, bytes]] = {}  # by id, with the object that keeps the id its own
+
+    def drawn(self, space: Space, observations: Sequence[Observation], seed: int) -> dict[str, float]:
+        """Return hyperopt's number of each knob for the configuration proposed after these observations."""
+        count = len(observations)
+        ranks = np.array([seen.rank for seen in observations], dtype=np.float64)
+        values = np.frombuffer(b"".join(self._numbers(space, seen.config) for seen in observations))
+        values = values.reshape(count, len(self.names))
+        there = ~np.isnan(values)
+        numbers = {name: np.flatnonzero(there[:, column]) for column, name in enumerate(self.names)}
+        known = {name: values[numbers[name], column] for column, name in enumerate(self.names)}
+        memo: dict[Any, Any] = {
+            self.domain.s_new_ids: list(range(count + 2, count + 2 + CANDIDATES)),
+            self.domain.s_rng: np.random.default_rng(seed),
+            self.losses["idxs"]: np.arange(count),
+            self.losses["vals"]: ranks,
+            self.observed["idxs"]: numbers,
+            self.observed["vals"]: known,
+        }
+        memo |= self._split(ranks, numbers, known)
+        _, found = pyll.rec_eval(self.posterior, memo=memo, print_node_on_error=False)
+        return {name: found[name][0] for name in self.names}
+
+    def _split(
+        self, ranks: Floats, numbers: dict[str, npt.NDArray[Any]], known: dict[str, Floats]
+    ) -> dict[Any, tuple[Floats, Floats]]:
+        """Return what hyperopt's `ap_split_trials` gives, of each knob: values of the best observations and of others.
+
+        hyperopt sorts all observations again for each knob, and goes through them in Python.
+        """
+        best = np.zeros(len(ranks), dtype=bool)
+        best[np.argsort(ranks)[: min(math.ceil(GAMMA * math.sqrt(len(ranks))), MOST_GOOD)]] = True
+        found = {}
+        for node in self.splits:
+            name = node.pos_args[0].pos_args[1].obj
+            among = best[numbers[name]]
+            found[node] = known[name][among], known[name][~among]
+        return found
+
+    def _numbers(self, space: Space, config: Config) -> bytes:
+        """Return hyperopt's numbers of a configuration in the order of `names`, no number where a knob is inactive."""
+        kept = self._known.get(id(config))
+        if kept is None or kept[0] is not config:
+            row = [_raw(name, space, config[name]) if name in config else math.nan for name in self.names]
+            kept = self._known[id(config)] = config, np.array(row, dtype=np.float64).tobytes()
+        return kept[1]
 
 
 def _expression(name: str, space: Space) -> Any:
@@ -72,25 +139,3 @@ def _raw(name: str, space: Space, value: Any) -> float:
         case Integer(low, _, step, False):
             return float((value - low) / step)
     return float(value)
-
-
-def _document(number: int, space: Space, config: Mapping[str, Any], rank: int) -> dict[str, Any]:
-    known = {name: [_raw(name, space, config[name])] if name in config else [] for name in space.knobs}
-    return {
-        "tid": number,
-        "spec": None,
-        "result": {"status": STATUS_OK, "loss": float(rank)},
-        "misc": {
-            "tid": number,
-            "cmd": ("domain_attachment", "FMinIter_Domain"),
-            "workdir": None,
-            "idxs": {name: [number] if values else [] for name, values in known.items()},
-            "vals": known,
-        },
-        "state": JOB_STATE_DONE,
-        "owner": None,
-        "book_time": None,
-        "refresh_time": None,
-        "exp_key": None,
-        "version": 0,
-    }

@@ -1,3 +1,6 @@
+import random
+from contextlib import nullcontext
+
 import pytest
 
 import spaces
@@ -64,3 +67,36 @@ def test_a_mistake_in_a_users_own_file_is_named(forward: str, build: str, why: s
     found = preflight("mine", config(kernel=3), (3, 2, 2), 4, FAILING.format(forward=forward, build=build)).impossible
     assert found is not None
     assert found.startswith(why)
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "alexnet", "vgg11", "mobilenet_v2"])
+def test_following_only_shapes_finds_what_torch_finds(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space, rng = spaces.load(architecture), random.Random(3)
+    configs = [space.draw(rng) for _ in range(4)]
+    shapes = [(3, 32, 32), (1, 9, 9)]
+    found = [preflight(architecture, each, shape, 7) for each in configs for shape in shapes]
+    monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
+    assert found == [preflight(architecture, each, shape, 7) for each in configs for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ("nn.BatchNorm2d(5)", "RuntimeError: "),
+        ("nn.BatchNorm1d(3)", "ValueError: expected 2D or 3D input (got 4D input)"),
+        ("nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3, affine=False))", None),
+        (
+            "nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, -1)), nn.BatchNorm1d(6144))",
+            "ValueError: Expected more than 1",
+        ),
+        ("nn.Linear(31, 4)", "RuntimeError: "),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused_in_torchs_words(
+    layer: str, why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"from torch import nn\n\ndef build(image_shape, classes):\n    return nn.Sequential({layer}, nn.Flatten(), nn.LazyLinear(classes))\n"
+    found = preflight("mine", config(), (3, 32, 32), 10, source).impossible
+    monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
+    assert found == preflight("mine", config(), (3, 32, 32), 10, source).impossible
+    assert found is None if why is None else str(found).startswith(why)

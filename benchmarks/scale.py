@@ -1,0 +1,248 @@
+"""How many trials one driver can serve: 64 hosts of 8 slots and 10,000 trials, on paper (`docs/scale.md`).
+
+Some half an hour on two cores; `--trials 500` is a quick look. `--once` runs one simulation and prints its figures.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from measure import table, tell
+from simulated import Clock, SimulatedRay, fit
+
+import spaces
+from cluster.connect import ENVIRONMENT
+from cluster.dispatch import Dispatcher
+from cluster.history import History
+from cluster.ledger import LEDGER, Ledger, read_history, read_rows
+from cluster.progress import Progress
+from cluster.resources import Host, Place, Slot
+from cluster.storage import TRIALS
+from cluster.tensorboard import TensorBoardWriter
+from search.request import Request
+from search.run import Planner
+from search.spec import checked_spec
+
+BUSY_EPOCH_SECONDS = 1.0  # of a cluster that asks for more than a driver can do
+KNOWN = (100, 300, 1_000, 3_000, 10_000)  # trials that a proposal knows
+
+
+def main() -> None:
+    """Measure and tell: a large search, one that asks for too much, and proposals as trials become more."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--hosts", type=int, default=64)
+    parser.add_argument("--slots", type=int, default=8, help="of each host")
+    parser.add_argument("--method", default="asha")
+    parser.add_argument("--epoch-seconds", type=float, default=60.0)
+    parser.add_argument("--once", type=Path, help="run one simulation in this folder, and print its figures as JSON")
+    parser.add_argument("--replay", type=Path, help="read the ledger in this folder, and print figures as JSON")
+    parser.add_argument("--keep", action="store_true")
+    asked = parser.parse_args()
+    if asked.once or asked.replay:
+        print(json.dumps(simulated(asked, asked.once) if asked.once else replayed(asked, asked.replay)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        large = _apart("--once", f"{scratch}/large", asked)
+        known = _apart("--replay", f"{scratch}/large", asked)
+        few = min(asked.trials, 3 * asked.hosts * asked.slots)
+        busy = _apart("--once", f"{scratch}/busy", asked, "--trials", few, "--epoch-seconds", BUSY_EPOCH_SECONDS)
+    tell("scale.py", "Ten thousand trials on 64 hosts, on paper", told(asked, large, known, busy))
+
+
+def _apart(what: str, folder: str, asked: Any, *more: object) -> dict[str, Any]:
+    given = [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in SAME]
+    done = subprocess.run(
+        [sys.executable, __file__, what, folder, *given, *map(str, more)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+SAME = ("trials", "epochs", "hosts", "slots", "method", "epoch_seconds")
+
+
+def planner(trials: int, epochs: int, method: str) -> Planner:
+    """Return who plans a search over the plain CNN; of the images only the shape is looked at."""
+    asked = {"data": "made", "name": "scale", "arch": ["cnn"], "trials": trials, "epochs": epochs, "method": method}
+    cache: Any = SimpleNamespace(image_shape=(3, 32, 32), classes=tuple("abcdefghij"), counts={"train": {"a": 5000}})
+    return Planner(Request(checked_spec(asked), cache, {"cnn": spaces.load("cnn")}, {}))
+
+
+def simulated(asked: Any, folder: Path) -> dict[str, Any]:
+    """Run one search in a folder; return its figures."""
+    os.environ |= ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": "1000000"}  # as `connect` and `launch` set them
+    from ray.exceptions import RayActorError
+    from rich.console import Console
+
+    hosts = [Host(asked.slots, 0.0)] * asked.hosts
+    place, plans = Place(Slot(1, 0.0), hosts), planner(asked.trials, asked.epochs, asked.method)
+    parts, marks, clock = Parts(), [], Clock()
+    cluster = SimulatedRay(clock, asked.epoch_seconds, lambda said: RayActorError(error_msg=said))
+
+    def mark() -> None:
+        if cluster.reports % 1000 == 0:
+            marks.append((cluster.begun, cluster.reports, clock.now - clock.idle, _now_mb()))
+
+    cluster.on_report = mark
+    (folder / TRIALS).mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere, Ledger(folder) as ledger:
+        ledger.append("experiment", name="scale", trials=asked.trials)
+        board = TensorBoardWriter(folder, {}, "val_accuracy")
+        terminal = Console(file=nowhere, force_terminal=True)
+        live = Progress(("search",), "scale", "val_accuracy", place.slots, console=terminal)
+        parts.time(board, "observe", "TensorBoard's events")
+        parts.time(live, "observe", "the live table")
+        parts.time(ledger, "append", "the ledger")
+        parts.time(plans, "next_work", "proposals")
+        parts.time(plans, "decide", "decisions")
+        dispatcher = Dispatcher(ledger, ("search",), plans.next_work, plans.decide, [board, live])
+        plans.next_work(ledger.history)  # torch is imported
+        parts.seconds.clear()
+        before, wall = _now_mb(), time.perf_counter()
+        fit(dispatcher, cluster, hosts, place, scratch)
+        if dispatcher.halt:
+            raise dispatcher.halt
+        files = sum(1 for _ in (folder / TRIALS).rglob("events*"))
+    waits = [(seen, wait, own) for seen, wait, own in cluster.waits]
+    return {
+        "reports": cluster.reports,
+        "trials": len(ledger.history.trials),
+        "busy_seconds": clock.now - clock.idle,
+        "seconds": clock.now,
+        "wall_seconds": time.perf_counter() - wall,
+        "parts": parts.seconds,
+        "marks": marks,
+        "waits": waits,
+        "before_mb": before,
+        "after_mb": _now_mb(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "event_files": files,
+    }
+
+
+class Parts:
+    """The processor time of parts of the driver, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, owner: Any, method: str, name: str) -> None:
+        """Count the time of a method of one object from now on."""
+        original = getattr(owner, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return original(*arguments, **options)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - began
+
+        setattr(owner, method, timed)
+
+
+def replayed(asked: Any, folder: Path) -> dict[str, Any]:
+    """Return what reading the ledger takes, and what a proposal by TPE takes as the trials become more."""
+    size, before, began = (folder / LEDGER).stat().st_size, _now_mb(), time.process_time()
+    history = read_history(folder)
+    figures: dict[str, Any] = {"bytes": size, "seconds": time.process_time() - began, "rows": history.last_seq}
+    figures |= {"mb": _now_mb() - before, "tpe_seconds": {}}
+    plans, known = planner(10**6, asked.epochs, "tpe_asha"), History()
+    for row in read_rows(folder / LEDGER):
+        if row["event"] == "proposed" and row["trial"] in KNOWN:
+            figures["tpe_seconds"][row["trial"]] = _proposal_seconds(plans, known)
+        known.apply(row)
+    if len(known.trials) in KNOWN:
+        figures["tpe_seconds"][len(known.trials)] = _proposal_seconds(plans, known)
+    return figures
+
+
+def _proposal_seconds(plans: Planner, history: History) -> float:
+    history.trials_wanted = None
+    found = []
+    for _ in range(4):
+        began = time.process_time()
+        plans.next_work(history)
+        found.append(time.process_time() - began)
+    return statistics.median(found[1:])
+
+
+def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[str, Any]) -> str:
+    """Return the table and what was measured."""
+    reports, seconds = large["reports"], large["busy_seconds"]
+    rows: list[tuple[str, str]] = [
+        ("reports; driver's seconds for them", f"{reports:,}; {seconds:,.0f}"),
+        ("reports a second that the driver sustains", f"{reports / seconds:.0f}"),
+        ("the same, of each quarter of the reports", ", ".join(f"{each:.0f}" for each in _quarters(large["marks"]))),
+        ("driver's ms a trial", f"{1000 * seconds / large['trials']:.1f}"),
+    ]
+    rest = seconds - sum(large["parts"].values())
+    parts = {**large["parts"], "Ray's controller, and the rest": rest}
+    rows += [(f"of which {name}", f"{1000 * part / large['trials']:.1f}") for name, part in parts.items()]
+    rows.append(
+        (f"busy, % of the time, with epochs of {asked.epoch_seconds:g} s", f"{100 * seconds / large['seconds']:.0f}")
+    )
+    for first, last, waits in _by_trials(large["waits"]):
+        rows.append((f"from a free slot to a new trial, ms: trials {first:,} to {last:,}", _median_and_p99(waits)))
+    rows += [
+        (
+            f"the same with epochs of {BUSY_EPOCH_SECONDS:g} s, in seconds",
+            _median_and_p99([w for _, w, _ in busy["waits"]], 1),
+        ),
+        ("reports a second there", f"{busy['reports'] / busy['busy_seconds']:.0f}"),
+        ("memory: peak, MB", f"{large['peak_mb']:,.0f}"),
+        (
+            "memory: KB a trial, all; of which the ledger's history",
+            f"{1024 * (large['after_mb'] - large['before_mb']) / large['trials']:.0f}; {1024 * known['mb'] / large['trials']:.0f}",
+        ),
+        (
+            "ledger: MB; rows; seconds to replay",
+            f"{known['bytes'] / 1e6:.1f}; {known['rows']:,}; {known['seconds']:.1f}",
+        ),
+        ("TensorBoard's files", f"{large['event_files']:,}"),
+    ]
+    rows += [
+        (f"ms of a proposal by TPE that knows {int(n):,} trials", f"{1000 * s:.0f}")
+        for n, s in known["tpe_seconds"].items()
+    ]
+    text = table(("", ""), rows)
+    return f"{text}\n\nOne run of {large['trials']:,} trials of {asked.method} (at most {asked.epochs} epochs) on {asked.hosts} hosts of {asked.slots} slots, one architecture, TensorBoard and live table on. Ray's controller, our driver and files are real, workers are simulated; times of the driver are processor time and waiting for the disk. Waits: median, 99th percentile."
+
+
+def _quarters(marks: Sequence[Sequence[float]]) -> list[float]:
+    quarter = max(1, len(marks) // 4)
+    ends = [(0.0, 0.0, 0.0, 0.0), *marks[quarter - 1 :: quarter]][:5]
+    return [(b[1] - a[1]) / (b[2] - a[2]) for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def _by_trials(waits: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, int, list[float]]]:
+    ordered = sorted(waits)
+    for part in range(4):
+        some = ordered[part * len(ordered) // 4 : (part + 1) * len(ordered) // 4]
+        if some:
+            yield some[0][0], some[-1][0], [wait for _, wait, _ in some]
+
+
+def _median_and_p99(values: Sequence[float], unit: float = 1000) -> str:
+    ordered = sorted(values)
+    found = (ordered[len(ordered) // 2], ordered[int(0.99 * len(ordered))]) if ordered else (0.0, 0.0)
+    return ", ".join(f"{unit * value:.3g}" for value in found)
+
+
+def _now_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main()
