@@ -186,6 +186,13 @@ class History:
             "test_opened": self.tests_opened.append,
         }
 
+    def add(self, record: TrialRecord) -> None:
+        """Take a new trial up."""
+        self.trials[record.trial] = record
+        self._of_role[record.role].append(record)
+        if record.role == "search":
+            self._searched[record.architecture].append(record)
+
     def apply(self, row: Row) -> None:
         """Fold one row in."""
         row = _shared(row)
@@ -239,19 +246,18 @@ class History:
         self.trials_wanted = row["trials"]
 
     def _proposed(self, row: Row) -> None:
-        record = self.trials[row["trial"]] = TrialRecord(
-            trial=row["trial"],
-            role=row["role"],
-            architecture=row["architecture"],
-            config=_shared(row["config"]),
-            seed=row["seed"],
-            work=row["work"],
-            method=row["method"],
-            proposed_time=row["time"],
+        self.add(
+            TrialRecord(
+                trial=row["trial"],
+                role=row["role"],
+                architecture=row["architecture"],
+                config=_shared(row["config"]),
+                seed=row["seed"],
+                work=row["work"],
+                method=row["method"],
+                proposed_time=row["time"],
+            )
         )
-        self._of_role[record.role].append(record)
-        if record.role == "search":
-            self._searched[record.architecture].append(record)
 
     def _rejected(self, row: Row) -> None:
         self.rejected.append(row)

@@ -68,8 +68,9 @@ def test_variants_are_trained_with_the_winners_seeds_once() -> None:
     while proposal := ablations.next_work(history):
         done.append(proposal)
         number = 20 + len(done)
-        history.trials[number] = record(number, proposal.config, proposal.seed, proposal.work, 0.6)
-        history.trials[number].role = proposal.role
+        made = record(number, proposal.config, proposal.seed, proposal.work, 0.6)
+        made.role = proposal.role
+        history.add(made)
     assert len(done) == 3 * len(ablations.variants)
     assert {proposal.role for proposal in done} == {"ablation"}
     assert {proposal.seed for proposal in done} == {run.seed for run in best.runs}
@@ -116,8 +117,9 @@ def test_results_name_what_differs_and_what_failed() -> None:
     for name in ablations.variants:
         for proposal in ablations.proposals(name):
             number = history.next_trial() + 100
-            history.trials[number] = made = record(number, proposal.config, proposal.seed, proposal.work, 0.5)
+            made = record(number, proposal.config, proposal.seed, proposal.work, 0.5)
             made.role, made.status = "ablation", "diverged" if name == broken else "completed"
+            history.add(made)
             kept[number] = rng.random((EPOCHS, N_VAL)) < rates.get(name, 0.7)
     experiment: Any = SimpleNamespace(image_correct=lambda run: kept[run.trial])
     found = ablations.results(history, experiment)

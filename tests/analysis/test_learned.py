@@ -46,9 +46,7 @@ def experiment(n_trials: int, method: str = "tpe_asha", metric: str = "val_accur
             < level * np.linspace(0.5, 1, EPOCHS)[: EPOCHS if whole else 3, None]
         )
         accuracies = kept[number].mean(axis=1).tolist()
-        history.trials[number] = record(
-            number, config, accuracies, "completed" if whole else "stopped", EPOCHS if whole else 3
-        )
+        history.add(record(number, config, accuracies, "completed" if whole else "stopped", EPOCHS if whole else 3))
     return SimpleNamespace(
         history=history,
         metric=metric,

@@ -38,7 +38,8 @@ def trial(
 
 def history(*records: TrialRecord) -> History:
     made = History()
-    made.trials = {record.trial: record for record in records}
+    for record in records:
+        made.add(record)
     return made
 
 
@@ -77,9 +78,10 @@ def test_without_a_finished_epoch_there_is_nothing_to_analyse() -> None:
 
 def carry_out(found: History, proposal: Proposal, accuracy: list[float], status: str = "completed") -> None:
     number = found.next_trial()
-    found.trials[number] = trial(number, accuracy[: proposal.work["epochs"]], status=status)
+    made = trial(number, accuracy[: proposal.work["epochs"]], status=status)
     for name in ("role", "seed", "work", "config"):
-        setattr(found.trials[number], name, getattr(proposal, name))
+        setattr(made, name, getattr(proposal, name))
+    found.add(made)
 
 
 def test_a_plan_retrains_all_then_trains_each_for_the_epochs_its_curves_call_for() -> None:
