@@ -129,6 +129,8 @@ def _choose_and_test(
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
     analysis["chosen"] = {"contender": best.name, "why": why, "trial": shipped.trial, "seed": shipped.seed}
+    if shipped.workers > 1:
+        analysis["trained_by"] = shipped.workers
     trials = {each.name: [record.trial for record in finals[each.name]] for each in contestants}
     predictions = _tested(experiment, ledger, analysis["chosen"], trials, finals)
     analysis["tests_opened"] = len(ledger.history.tests_opened)
@@ -136,8 +138,7 @@ def _choose_and_test(
     classes = analysis["experiment"]["classes"]
     for each in contestants:
         rows[each.name]["finals"] = [
-            {"trial": record.trial, "seed": record.seed, "epochs": each.epochs, "workers": record.workers}
-            for record in finals[each.name]
+            {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
         ]
         rows[each.name] |= test_figures(predictions, trials[each.name], classes)
     analysis["alike"] = _alike(contestants)

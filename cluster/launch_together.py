@@ -5,6 +5,7 @@ actor on the driver's host, passes trials down and reports up: Ray Train's own r
 only, and nothing can be answered to them. When the desk is killed, everything that came of it ends.
 """
 
+import asyncio
 import itertools
 import json
 import os
@@ -81,7 +82,7 @@ class Team:
     def trains(self, dispatcher: Dispatcher, key: str, given: dict[str, Any]) -> bool:
         """Train one trial until it ends or is lost, telling the dispatcher; return whether the team is fit for more."""
         self._desk.give.remote(json.dumps(given))
-        report = self._desk.next_report.remote()
+        report = self._desk.next_report.remote()  # never one too many: it would take the next trial's first report
         while not dispatcher.stopping:
             ready, _ = ray.wait([report, self._over], num_returns=1, timeout=TICK_SECONDS)
             if self._over in ready:
@@ -89,8 +90,8 @@ class Team:
             try:
                 if report in ready:
                     said = json.loads(ray.get(report))
-                    report = self._desk.next_report.remote()
                     if dispatcher.report(key, said):
+                        report = self._desk.next_report.remote()
                         continue
                     dispatcher.finished(key)
                     return said["kind"] != "failed" and not dispatcher.history.trials[given["trial"]].live
@@ -125,10 +126,9 @@ class Desk:
         """Train what is given until that is None; return what went wrong, or nothing."""
         os.environ.update(ENVIRONMENT)
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-        from ray.train.torch import TorchTrainer
 
         desk = ray.get_runtime_context().current_actor
-        trainer = TorchTrainer(
+        trainer = _trainer_of_one_process()(
             _work,
             train_loop_config={"train": train, "desk": desk, "parameters": parameters},
             scaling_config=ScalingConfig(
@@ -168,6 +168,29 @@ class Desk:
     def next_report(self) -> str:
         """Return the oldest report that was not returned yet; waits for one."""
         return self._reports.get()
+
+
+def _trainer_of_one_process() -> Any:
+    """Return `TorchTrainer` as it is, but that its controller runs where it is called.
+
+    Ray starts two more processes, of the controller and of one that watches whether that lives, one after the other:
+    4.6 s of a core each, mostly imports. Here the desk is watched by Ray itself, and the workers' resources go with it.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2._internal.execution.controller import TrainController
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            found = super()._create_default_callbacks()
+            return [each for each in found if not isinstance(each, PlacementGroupCleanerCallback)]
+
+        def _initialize_and_run_controller(self, **given: Any) -> Any:
+            controller = TrainController(**given)
+            asyncio.run(controller.run())
+            return controller.get_result()
+
+    return Trainer
 
 
 def _work(given: dict[str, Any]) -> None:
