@@ -60,7 +60,7 @@ class Team(Alone):
         if tensors[0].device.type == "cuda":
             synchronise_batch_norm(model)
         with torch.no_grad():
-            for kind in {tensor.dtype for tensor in tensors}:
+            for kind in dict.fromkeys(each.dtype for each in tensors):  # in one order everywhere, as no set has it
                 self._all(lambda flat: distributed.broadcast(flat, 0), [each for each in tensors if each.dtype == kind])
 
     def shares(
