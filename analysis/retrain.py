@@ -5,6 +5,7 @@ runs have ended, while another's still run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from analysis.contest import Contestant
 from analysis.select import Contender
 from cluster.dispatch import Dispatcher
-from cluster.history import History, TrialRecord
+from cluster.history import History, Row, TrialRecord
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
+from cluster.resources import Place
 from cluster.session import open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
@@ -200,14 +202,9 @@ def run_trials(
         raise RequestError(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
-    spec = experiment["spec"]
-    place = open_session(spec, calibrated)
+    place = open_session(experiment["spec"], calibrated)
     if workers > 1:
         place.check_team(workers)
-    from cluster.launch_together import launch_together  # these import ray, so not before it is set up
-    from trainables.trainable import ImageTrainable, train_together, worker_parameters
-
-    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
     for number in sorted({1, workers, *live}):
         if number > max(1, workers, place.team_room):
             continue  # left from an analysis on more hosts: it waits for them
@@ -221,9 +218,19 @@ def run_trials(
         slots = place.slots if number == 1 else 1
         watching = watchers(folder, experiment, roles, slots, what=what, wanted=wanted, quiet=quiet)
         dispatcher = Dispatcher(ledger, roles, these, lambda *_: None, watching, in_order=slots == 1, workers=number)
-        if number == 1:
-            done = launch(ImageTrainable, dispatcher, place, parameters)
-        else:
-            done = launch_together(train_together, dispatcher, place, number, parameters)
-        if not done:
+        if not _run(dispatcher, place, folder, experiment, calibrated, number):
             raise KeyboardInterrupt
+
+
+def _run(
+    dispatcher: Dispatcher, place: Place, folder: Path, experiment: dict[str, Any], calibrated: Row, workers: int
+) -> bool:
+    """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
+    from trainables.trainable import ImageTrainable, train_together, worker_parameters  # imports ray: not before
+
+    parameters = worker_parameters(folder, experiment, calibrated, experiment["spec"]["checkpoint_every"])
+    if workers == 1:
+        return launch(ImageTrainable, dispatcher, place, parameters)
+    from cluster.launch_together import launch_together
+
+    return launch_together(train_together, dispatcher, place, workers, parameters)

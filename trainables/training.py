@@ -93,12 +93,9 @@ class Training:
         validates on that. `learning_rates`, one per epoch of an earlier run, are replayed where the schedule
         depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
         `micro_batch_divisor` computes every batch in so many parts, with the same images in an optimizer step: less
-        memory, and the same result but for batch norm. `team` is the processes that train this together, with no
-        images to validate on (ValueError).
+        memory, and the same result but for batch norm. A `team` of several needs `train_on_val` (ValueError).
         """
         self.team = team or Alone()
-        if self.team.size > 1 and not train_on_val:
-            raise ValueError("processes that train together have no images to validate on: train_on_val is needed")
         self.recipe, knobs = split(config)
         torch.manual_seed(seed)
         self.order_seed = seed_from(seed, "batches")
@@ -127,6 +124,8 @@ class Training:
 
     def _use_images(self, train_on_val: bool, fold: tuple[int, int] | None) -> None:
         """Decide which images train and which validate."""
+        if self.team.size > 1 and not train_on_val:
+            raise ValueError("processes that train together have no images to validate on: train_on_val is needed")
         data = self.dataset.fold(*fold) if fold else self.dataset
         train = np.concatenate([data.train, data.val]) if train_on_val else data.train
         self.train_on_val = train_on_val
