@@ -68,7 +68,7 @@ def analyze(
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
-        train(plan, ledger, quiet)
+        train(plan, ledger, quiet, tell)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
         tell("The trainings are done; what the search teaches is being worked out.")  # 3 s per architecture and rung
         analysis = _begun(experiment, ledger, contestants) | {"folds": folds}

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.contest import Contestant
-from analysis.select import Contender
+from analysis.select import Contender, no_faster
 from cluster.dispatch import Dispatcher
 from cluster.history import History, Row, TrialRecord
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
 from cluster.resources import Place
-from cluster.session import open_session
+from cluster.session import Tell, open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
@@ -168,11 +168,13 @@ def found(history: History, proposals: Sequence[Proposal]) -> list[TrialRecord]:
     return [record for record in trials if record is not None]
 
 
-def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
+def train(plan: Plan, ledger: Ledger, quiet: bool, tell: Tell = lambda _: None) -> None:
     """Train what the plan asks for and the ledger does not have.
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
+    for sentence in no_faster(plan.contenders, plan.workers):
+        tell(sentence)
     wanted = plan.wanted(ledger.history)
     run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=wanted, quiet=quiet, workers=plan.workers)
 
