@@ -12,11 +12,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.exceptions import RayError
+from ray.util.placement_group import get_placement_group, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.dispatch import Dispatcher
@@ -77,7 +81,8 @@ class Team:
         threads = workers + 8  # every worker waits in one for its next trial
         remote = ray.remote(num_cpus=0, max_concurrency=threads, scheduling_strategy=here)(Desk)
         self._desk = remote.remote()
-        self._over = self._desk.fit.remote(train, slot, workers, parameters, str(scratch))
+        self._name = f"convscout-{uuid4().hex}"
+        self._over = self._desk.fit.remote(self._name, train, slot, workers, parameters, str(scratch))
 
     def trains(self, dispatcher: Dispatcher, key: str, given: dict[str, Any]) -> bool:
         """Train one trial until it ends or is lost, telling the dispatcher; return whether the team is fit for more."""
@@ -110,8 +115,10 @@ class Team:
         ray.wait([self._over], timeout=END_SECONDS)
 
     def kill(self) -> None:
-        """End everything that came of this team, at once."""
+        """End everything that came of this team, at once; its workers' resources are free then."""
         ray.kill(self._desk)
+        with suppress(ValueError):  # there is none: the team had ended, or not begun
+            remove_placement_group(get_placement_group(self._name))
 
 
 class Desk:
@@ -122,13 +129,15 @@ class Desk:
         self._changed = threading.Condition()
         self._reports: queue.Queue[str] = queue.Queue()
 
-    def fit(self, train: TrainTogether, slot: Slot, workers: int, parameters: dict[str, Any], scratch: str) -> str:
+    def fit(
+        self, name: str, train: TrainTogether, slot: Slot, workers: int, parameters: dict[str, Any], scratch: str
+    ) -> str:
         """Train what is given until that is None; return what went wrong, or nothing."""
         os.environ.update(ENVIRONMENT)
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
         desk = ray.get_runtime_context().current_actor
-        trainer = _trainer_of_one_process()(
+        trainer = _trainer_of_one_process(name)(
             _work,
             train_loop_config={"train": train, "desk": desk, "parameters": parameters},
             scaling_config=ScalingConfig(
@@ -137,7 +146,7 @@ class Desk:
                 resources_per_worker={"CPU": slot.cpus, **({"GPU": slot.gpus} if slot.gpus else {})},
             ),
             run_config=RunConfig(
-                name=desk._actor_id.hex(),  # a name that was there before would be gone on with, silently
+                name=name,  # a name that was there before would be gone on with, silently
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
@@ -170,15 +179,19 @@ class Desk:
         return self._reports.get()
 
 
-def _trainer_of_one_process() -> Any:
-    """Return `TorchTrainer` as it is, but that its controller runs where it is called.
+def _trainer_of_one_process(name: str) -> Any:
+    """Return `TorchTrainer` as it is, but that its controller runs in this process, which must be the desk's.
 
-    Ray starts two more processes, of the controller and of one that watches whether that lives, one after the other:
-    4.6 s of a core each, mostly imports. Here the desk is watched by Ray itself, and the workers' resources go with it.
+    Ray starts two more processes, of the controller and of one that frees the workers' resources where that was
+    killed, one after the other: 4.6 s of a core each, mostly imports. Here the resources get a name, by which the
+    driver frees them: Ray itself does so only when the whole job has ended.
     """
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import worker_group
+
+    worker_group.placement_group = partial(placement_group, name=name)
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:

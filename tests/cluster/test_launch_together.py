@@ -86,7 +86,7 @@ def test_teams_train_trial_after_trial_and_one_that_lost_a_worker_begins_again(t
         text=True,
         timeout=380,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(HOUSE), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(HOUSE), "TMPDIR": str(tmp_path), "RAY_TMPDIR": "/tmp"},
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == {"done": False}
