@@ -43,6 +43,7 @@ def analyze(
     seeds: int = 3,
     folds: int = 0,
     ablate: Sequence[str] = (),
+    retrain_workers: int = 1,
     reopen_test: bool = False,
     quiet: bool = False,
     tell: Tell = lambda _: None,
@@ -52,21 +53,22 @@ def analyze(
     The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
     `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
     With `folds` the first of these is a cross-validation over both, one run a fold. With `ablate`, the winner is also
-    retrained with other values of these knobs. `reopen_test` allows to open the test images again, for other models
-    than before: images that nobody has seen they are no longer. Raises `RequestError` when there is nothing to analyse,
-    and KeyboardInterrupt when it was interrupted; the same call goes on.
+    retrained with other values of these knobs. Each of the second trainings is done by `retrain_workers` together.
+    `reopen_test` allows to open the test images again, for other models than before: images that nobody has seen they
+    are no longer. Raises `RequestError` when there is nothing to analyse or no room for the workers, and
+    KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    check_numbers(finalists, seeds, folds)
+    check_numbers(finalists, seeds, folds, retrain_workers)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
         experiment.check_folds(folds)
         chosen = contenders(ledger.history, experiment.metric, finalists)
         check_knobs(ablate, chosen, experiment.spaces)
-        plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses)
+        plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses, retrain_workers)
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
-        train(plan, ledger, quiet)
+        train(plan, ledger, quiet, tell)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
         tell("The trainings are done; what the search teaches is being worked out.")  # 3 s per architecture and rung
         analysis = _begun(experiment, ledger, contestants) | {"folds": folds}
@@ -127,6 +129,8 @@ def _choose_and_test(
     best, why = winner(contestants, experiment.metric)
     shipped = finals[best.name][0]
     analysis["chosen"] = {"contender": best.name, "why": why, "trial": shipped.trial, "seed": shipped.seed}
+    if shipped.workers > 1:
+        analysis["trained_by"] = shipped.workers
     trials = {each.name: [record.trial for record in finals[each.name]] for each in contestants}
     predictions = _tested(experiment, ledger, analysis["chosen"], trials, finals)
     analysis["tests_opened"] = len(ledger.history.tests_opened)

@@ -5,19 +5,21 @@ runs have ended, while another's still run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.contest import Contestant
-from analysis.select import Contender
+from analysis.select import Contender, no_faster
 from cluster.dispatch import Dispatcher
-from cluster.history import History, TrialRecord
+from cluster.history import History, Row, TrialRecord
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
-from cluster.session import open_session
+from cluster.resources import Place
+from cluster.session import Tell, open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
@@ -40,8 +42,10 @@ class Plan:
         seed: int,
         folds: int = 0,
         image_losses: Callable[[TrialRecord], NDArray[np.float32] | None] = lambda _: None,
+        workers: int = 1,
     ) -> None:
         self.contenders, self.seeds, self.seed, self.folds = contenders, seeds, seed, folds
+        self.workers = workers
         self._image_losses = image_losses
         self._contestants: dict[tuple[tuple[int, str | None], ...], Contestant] = {}
 
@@ -101,6 +105,7 @@ class Plan:
                     "train_on_val": True,
                     "keep_checkpoint": True,
                     "learning_rates": [row["learning_rate"] for row in run.epochs],
+                    **({"workers": self.workers} if self.workers > 1 else {}),
                 },
             )
             for index, run in runs
@@ -163,12 +168,15 @@ def found(history: History, proposals: Sequence[Proposal]) -> list[TrialRecord]:
     return [record for record in trials if record is not None]
 
 
-def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
+def train(plan: Plan, ledger: Ledger, quiet: bool, tell: Tell = lambda _: None) -> None:
     """Train what the plan asks for and the ledger does not have.
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
-    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=plan.wanted(ledger.history), quiet=quiet)
+    for sentence in no_faster(plan.contenders, plan.workers):
+        tell(sentence)
+    wanted = plan.wanted(ledger.history)
+    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=wanted, quiet=quiet, workers=plan.workers)
 
 
 def run_trials(
@@ -179,26 +187,52 @@ def run_trials(
     what: str,
     wanted: int,
     quiet: bool,
+    workers: int = 1,
 ) -> None:
     """Train the unfinished trials of some roles and those that `next_work` proposes, none of them stopped early.
 
-    `what` and `wanted`, the number of trials in all, are for the display. Raises `KeyboardInterrupt` when it was
-    interrupted, `RequestError` where the experiment has not been calibrated.
+    `what` and `wanted`, the number of trials in all, are for the display. Those whose work asks for `workers` that
+    train them together come after all others. Raises `KeyboardInterrupt` when it was interrupted, `RequestError` where
+    the experiment has not been calibrated, or so many workers have no room.
     """
     history, folder = ledger.history, ledger.path.parent
-    if next_work(history) is None and not any(record.live for record in history.of_role(*roles)):
+    live = {record.workers for record in history.of_role(*roles) if record.live}
+    if next_work(history) is None and not live:
         return  # Ray need not start
     experiment, calibrated = read_experiment(folder), history.calibrated
     if calibrated is None:
         raise RequestError(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
-    spec = experiment["spec"]
-    place = open_session(spec, calibrated)
-    from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
+    place = open_session(experiment["spec"], calibrated)
+    if workers > 1:
+        place.check_team(workers)
+    for number in sorted({1, workers, *live}):
+        if number > max(1, workers, place.team_room):
+            continue  # left from an analysis on more hosts: it waits for them
 
-    watching = watchers(folder, experiment, roles, place.slots, what=what, wanted=wanted, quiet=quiet)
-    dispatcher = Dispatcher(ledger, roles, next_work, lambda *_: None, watching, in_order=place.slots == 1)
-    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
-    if not launch(ImageTrainable, dispatcher, place, parameters):
-        raise KeyboardInterrupt
+        def these(known: History, number: int = number) -> Proposal | None:
+            proposal = next_work(known)
+            return proposal if proposal and proposal.work.get("workers", 1) == number else None
+
+        if number not in live and these(history) is None:
+            continue
+        slots = place.slots if number == 1 else 1
+        watching = watchers(folder, experiment, roles, slots, what=what, wanted=wanted, quiet=quiet)
+        dispatcher = Dispatcher(ledger, roles, these, lambda *_: None, watching, in_order=slots == 1, workers=number)
+        if not _run(dispatcher, place, folder, experiment, calibrated, number):
+            raise KeyboardInterrupt
+
+
+def _run(
+    dispatcher: Dispatcher, place: Place, folder: Path, experiment: dict[str, Any], calibrated: Row, workers: int
+) -> bool:
+    """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
+    from trainables.trainable import ImageTrainable, train_together, worker_parameters  # imports ray: not before
+
+    parameters = worker_parameters(folder, experiment, calibrated, experiment["spec"]["checkpoint_every"])
+    if workers == 1:
+        return launch(ImageTrainable, dispatcher, place, parameters)
+    from cluster.launch_together import launch_together
+
+    return launch_together(train_together, dispatcher, place, workers, parameters)

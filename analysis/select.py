@@ -1,10 +1,11 @@
 """The contenders: the best configurations that the search found, and the baseline of each architecture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.history import History, TrialRecord, ranked
-from foundation import Problems, RequestError
+from foundation import Problems, RequestError, count
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,22 @@ def contenders(history: History, metric: str, finalists: int) -> list[Contender]
     return [Contender(record) for record in best + [each for each in others if each.method == "baseline"]]
 
 
-def check_numbers(finalists: int, seeds: int, folds: int) -> None:
-    """Raise `RequestError` unless an analysis can be made with these numbers of finalists, seeds and folds."""
+def check_numbers(finalists: int, seeds: int, folds: int, workers: int = 1) -> None:
+    """Raise `RequestError` unless an analysis can be made with these numbers of finalists, seeds, folds and workers."""
     problems = Problems()
-    for option, value in (("--finalists", finalists), ("--seeds", seeds)):
+    for option, value in (("--finalists", finalists), ("--seeds", seeds), ("--retrain-workers", workers)):
         if value < 1:
             problems.add(f"{option} {value}: at least 1 is needed")
     if folds < 0 or folds == 1:
         problems.add(f"--folds {folds}: 2 or more make a cross-validation, 0 none")
     problems.raise_if_any()
+
+
+def no_faster(chosen: Sequence[Contender], workers: int) -> list[str]:
+    """Return a sentence for each contender whose batches are too small for so many workers to share."""
+    return [
+        f"{each.name} trains with batches of {count(each.record.config['batch_size'], 'image')}, fewer than two for "
+        f"each of {workers} workers: all of them compute all of it, and it trains no faster than with one."
+        for each in chosen
+        if workers > 1 and each.record.config["batch_size"] < 2 * workers
+    ]

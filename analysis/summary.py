@@ -119,7 +119,10 @@ def _shipped(analysis: Analysis) -> list[str]:
     if not chosen:
         return ["No model ships yet: the choice has not been written down."]
     opened = "; the test split was opened once, after that choice" if analysis.get("tests_opened") == 1 else ""
+    workers = analysis.get("trained_by")
+    together = [f"{count(workers, 'worker')} together trained it, as every final model here."] if workers else []
     return [
         f"The model that ships: trial {chosen['trial']} ({chosen['contender']}, seed {chosen['seed']}): "
-        f"{chosen['why'].rstrip('.')}{opened}."
+        f"{chosen['why'].rstrip('.')}{opened}.",
+        *together,
     ]

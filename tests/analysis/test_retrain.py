@@ -6,7 +6,7 @@ import pytest
 
 from analysis.contest import Contestant, winner
 from analysis.retrain import Plan
-from analysis.select import Contender, contenders
+from analysis.select import Contender, check_numbers, contenders, no_faster
 from cluster.dispatch import Proposal
 from cluster.history import History, TrialRecord
 from foundation import RequestError
@@ -180,3 +180,35 @@ def test_with_folds_each_run_validates_on_another_part_and_finals_are_as_many_as
     assert len(finals) == 4
     assert not any("fold" in each.work for each in finals)
     assert len({each.seed for each in finals}) == 4
+
+
+def test_several_workers_train_each_final_model_together_and_another_number_is_another_training() -> None:
+    found = history(trial(0, [0.5], method="baseline"))
+    chosen = contenders(found, "val_accuracy", 3)
+    done: list[Proposal] = []
+    for workers in (1, 2):
+        plan = Plan(chosen, seeds=2, seed=0, workers=workers)
+        while proposal := plan.next_work(found):
+            done.append(proposal)
+            carry_out(found, proposal, [0.5, 0.8, 0.7])
+        assert plan.wanted(found) == len(done)
+    assert [each.role for each in done] == ["retrain"] * 2 + ["final"] * 4
+    assert [each.work.get("workers") for each in done] == [None] * 4 + [2, 2]  # the retrainings are every plan's
+    assert [record.workers for record in found.of_role("final")] == [1, 1, 2, 2]
+    assert [each.seed for each in done[2:4]] == [each.seed for each in done[4:]]
+
+
+def test_batches_too_small_to_be_shared_are_said_beforehand() -> None:
+    small, large = trial(0, [0.5]), trial(1, [0.6])
+    small.config, large.config = {"batch_size": 15}, {"batch_size": 16}
+    contender = [Contender(small), Contender(large)]
+    assert no_faster(contender, 1) == no_faster(contender, 7) == []
+    assert no_faster(contender, 8) == [
+        "cnn trial 0 trains with batches of 15 images, fewer than two for each of 8 workers: all of them compute all "
+        "of it, and it trains no faster than with one."
+    ]
+
+
+def test_fewer_than_one_worker_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"^--retrain-workers 0: at least 1 is needed$"):
+        check_numbers(3, 3, 0, 0)

@@ -338,3 +338,22 @@ def test_a_checkpoint_is_removed_when_its_trial_ends_unless_its_weights_are_want
         run.report(name, reported(1))
         run.close()
         assert folder.exists() is keep
+
+
+def test_what_an_earlier_run_left_is_handed_out_only_where_so_many_workers_train_it(ledger: Ledger) -> None:
+    for workers in (None, 2):
+        work = {"epochs": 2, "schedule_epochs": 2} | ({"workers": workers} if workers else {})
+        run = Dispatcher(
+            ledger,
+            ["search"],
+            lambda _, work=work: Proposal("search", "cnn", {}, seed=7, work=work, method="random"),  # type: ignore[misc]
+            lambda *_: None,
+        )
+        run.waiting.clear()
+        run.hand_out("a")
+    found = {
+        workers: [each["trial"] for each in iter(lambda: left.hand_out("b"), None)]
+        for workers in (1, 2, 3)
+        if (left := dispatcher(ledger, count=2, workers=workers))
+    }
+    assert found == {1: [0], 2: [1], 3: []}

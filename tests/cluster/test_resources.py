@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.resources import Host, Slot, choose_slot
+from cluster.resources import Host, Place, Slot, choose_slot
 from foundation import RequestError
 
 
@@ -47,3 +47,33 @@ def test_what_can_never_be_scheduled_is_refused(
     with pytest.raises(RequestError) as caught:
         choose_slot(hosts, asked_cpus, asked_gpus)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slot", "hosts", "room", "message"),
+    [
+        (
+            Slot(1, 0.0),
+            [Host(2, 0), Host(1, 0)],
+            3,
+            "4 workers that train one model together (--retrain-workers) ask for 1 CPU core each; the hosts have room "
+            "for 3 of them: 1 cores and 0 GPUs; 2 cores and 0 GPUs",
+        ),
+        (
+            Slot(2, 0.25),  # four trials share a GPU, but a worker of a team has one to itself
+            [Host(16, 2)],
+            2,
+            "3 workers that train one model together (--retrain-workers) ask for 2 CPU cores and 1 whole GPU each; the "
+            "hosts have room for 2 of them: 16 cores and 2 GPUs",
+        ),
+    ],
+)
+def test_more_workers_than_the_hosts_can_ever_hold_are_refused(
+    slot: Slot, hosts: list[Host], room: int, message: str
+) -> None:
+    place = Place(slot, hosts)
+    assert place.team_room == room
+    place.check_team(room)
+    with pytest.raises(RequestError) as caught:
+        place.check_team(room + 1)
+    assert str(caught.value) == message
