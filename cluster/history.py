@@ -61,13 +61,18 @@ class TrialRecord:
         return sum(row["charged"] and row["cause"] in (causes or LOSSES) for row in self.lost[self._lost_before :])
 
     @property
+    def shared_losses(self) -> int:
+        """How many processes this opening of the trial has lost because others beside it took memory too."""
+        return sum(row.get("shared", False) for row in self.lost[self._lost_before :])
+
+    @property
     def micro_batch_divisor(self) -> int:
-        """In how many parts each of its batches is computed: 2 once it has run out of memory."""
-        return 2 if any(row["cause"] == "out_of_memory" for row in self.lost) else 1
+        """In how many parts each of its batches is computed: 2 once it has run out of memory, with none beside it."""
+        return 2 if any(row["cause"] == "out_of_memory" and row["charged"] for row in self.lost) else 1
 
     @property
     def runs_alone(self) -> bool:
-        """Whether no other trial may run beside it: its host was short of memory."""
+        """Whether no other trial may run beside it: its host was short of memory, or twice a GPU for them all."""
         return any(row["alone"] for row in self.lost)
 
     def reopen(self) -> None:
@@ -144,6 +149,7 @@ class History:
         self.tests_opened: list[Row] = []
         self.interruptions: list[Row] = []
         self.resumes: list[Row] = []
+        self.growths: list[Row] = []
         self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
         self._fold: dict[str, Callable[[Row], None]] = {
@@ -154,6 +160,7 @@ class History:
             "rejected": self.rejected.append,
             "started": self._started,
             "lost": self._lost,
+            "slot_grown": self._slot_grown,
             "epoch": self._epoch,
             "checkpoint": self._checkpoint,
             "decision": self._decision,
@@ -198,6 +205,11 @@ class History:
 
     def _calibrated(self, row: Row) -> None:
         self.calibrated = row
+
+    def _slot_grown(self, row: Row) -> None:
+        self.growths.append(row)
+        if self.calibrated:  # where trials go on, they go on with this one
+            self.calibrated = self.calibrated | {"slot": row["slot"]}
 
     def _extended(self, row: Row) -> None:
         self.trials_wanted = row["trials"]

@@ -57,6 +57,10 @@ class Progress(Guarded):
         mine = record if record and record.role in self.roles else None
         if "search" in self.roles:
             self.wanted = history.trials_wanted
+        if row["event"] == "slot_grown":
+            self.slots = row["slots"]
+            self._print(f"{_clock(row)}  {clean(row['why'], ERROR_CHARACTERS)}")
+            return
         if self._standing is None:
             self._standing = Standing(history, self.roles, self.metric)
         elif mine:

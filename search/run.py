@@ -172,7 +172,7 @@ def train(
     """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
     request, spec, folder = planner.request, planner.spec, ledger.path.parent
     wanted = ledger.history.trials_wanted or spec.trials
-    calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted)
+    calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted, tell)
     place = open_session(spec.model_dump(), calibrated)
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up

@@ -146,6 +146,7 @@ class ImageTrainable(Trainable):
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "device": name_of(self.training.device),
+            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") if self.training.device.type == "cuda" else None,
             "micro_batch_divisor": given["micro_batch_divisor"],
             "start_from": kept.path and kept.path.name,
             "damaged": list(kept.damaged),
