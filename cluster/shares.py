@@ -158,26 +158,26 @@ class Sharing:
     def _others(self, key: str, beats: Mapping[str, Row], device: bool) -> list[str]:
         """Return the trials that may have taken the memory that was short: those on the same host, or the same GPU.
 
-        One whose worker has not spoken yet may be anywhere, and so may all be where this one's has not.
+        One whose worker has not spoken yet may be there, where there is room for two; so may all, if it has not.
         """
-        given = self._given.get(key)
-        mine = beats.get(key)
-        if given is None or self._most(given, self._host(mine), device) < 2:
-            return []
-        places = ("host", "gpu") if device else ("host",)
+        mine, places = beats.get(key), ("host", "gpu") if device else ("host",)
+        given, host = self._given.get(key), self._host(mine)
 
         def near(other: str) -> bool:
             theirs = beats.get(other)
-            return not (mine and theirs) or all(mine.get(each) == theirs.get(each) for each in places)
+            if mine and theirs:
+                return all(mine.get(each) == theirs.get(each) for each in places)
+            return any(self._most(slot, host, device) > 1 for slot in (given, self._given[other]) if slot)
 
         return [other for other in self._given if other != key and near(other)]
 
     def _host(self, beat: Row | None) -> Host:
         """Return the host of a worker's row; where it is not known, the one that holds the most trials."""
-        assert self.place is not None
-        slot, name = self.place.slot, beat and beat["host"]
+        if self.place is None:
+            return Host(0, 0)
+        name = beat["host"] if beat else ""
         of_name = [host for host in self.place.hosts if name and host.name == name]
-        return max(of_name or self.place.hosts, key=slot.fit)
+        return max(of_name or self.place.hosts, key=self.place.slot.fit)
 
     @staticmethod
     def _most(slot: Slot, host: Host, device: bool) -> int:

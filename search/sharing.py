@@ -106,8 +106,8 @@ def by_gpu(
     row = {"trials_per_gpu": sharers, "kinds": [_kind_row(each) for each in kinds]}
     held = " and ".join(f"{each.fits} on {each.kind or 'a GPU'}" for each in kinds)
     gain = sum(each.number * each.rate(sharers) for each in kinds) / sum(each.number * each.rate(1) for each in kinds)
-    each = f"GPU: {count(sharers, 'trial')} on each at a time"
-    said = f"{each}, {gain:.2f} times as fast together as one; memory for {held}."
+    at_a_time = f"GPU: {count(sharers, 'trial')} on each at a time"
+    said = f"{at_a_time}, {gain:.2f} times as fast together as one; memory for {held}."
     if not any(host_bytes.values()):  # the system does not tell
         return Shares(slot, row, said)
     shares = _bounded(request, place, slot, host_bytes, _cached_bytes(request), row, most)
