@@ -1,4 +1,4 @@
-"""What one trial takes of memory, against what a larger training really took, on a CPU; and on a GPU where there is one."""
+"""What one trial takes of memory, against what training really took: on a CPU, and on a GPU where there is one."""
 
 import subprocess
 import sys

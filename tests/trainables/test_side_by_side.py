@@ -1,6 +1,7 @@
-"""Several trainings beside one another, each in a process of its own: for real, on a CPU, with the smallest of models."""
+"""Several trainings beside one another, each in a process of its own: for real, on a CPU, with a tiny model."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,20 +34,12 @@ def test_where_a_process_dies_the_number_before_is_the_most() -> None:
 
 
 def test_architectures_count_alike_and_a_number_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Process:
-        def __init__(self, **_: object) -> None:
-            self.start = self.kill = self.join = lambda: None
+    def nothing() -> None:
+        """Stand for whatever a process or a pipe is told."""
 
-    class Context:
-        Process = Process
-
-        def Pipe(self) -> tuple[object, object]:  # noqa: N802
-            return Connection(), Connection()
-
-    class Connection:
-        def close(self) -> None:
-            """Do nothing."""
-
+    pipe = SimpleNamespace(close=nothing)
+    process = SimpleNamespace(start=nothing, kill=nothing, join=nothing)
+    context = SimpleNamespace(Pipe=lambda: (pipe, pipe), Process=lambda **_: process)
     asked: list[tuple[int, str, int]] = []
 
     def together(workers: list[object], sample: Sample, settings: Settings, seconds: float) -> float:
@@ -55,7 +48,7 @@ def test_architectures_count_alike_and_a_number_that_fails_is_left_out(monkeypat
             raise EOFError
         return {"cnn": 100.0, "vgg11": 300.0}[sample.architecture] * len(workers)
 
-    monkeypatch.setattr(side_by_side, "get_context", lambda _: Context())
+    monkeypatch.setattr(side_by_side, "get_context", lambda _: context)
     monkeypatch.setattr(side_by_side, "_together", together)
     samples = [CNN, Sample("vgg11", {})]
     settings = {"cnn": Settings(), "vgg11": Settings()}
