@@ -8,6 +8,7 @@ from typing import Any
 from search.request import Request
 from spaces import Space
 from spaces.domains import active, grid
+from spaces.training import TRAINING
 
 DRAWS = 16
 
@@ -33,14 +34,18 @@ class Largest:
     largest_bytes: int
 
 
-def largest(request: Request, space: Space) -> Largest | None:
-    """Return the largest configuration of a space that can be built.
+def largest(request: Request, *, thorough: bool = True) -> list[Largest]:
+    """Return the largest configuration of each space, where any can be built.
 
-    Of the candidates, and of the one with every number at its largest with each option of what is no number. None where
-    none of them can be built.
+    Of the candidates, which the disk is reckoned from too, so that it costs next to nothing; and if `thorough` of the
+    one with every number at its largest with each option of what is no number.
     """
-    tried = [_reckoned(request, space, config) for config in (*candidates(space), *_other_options(space))]
-    return max((each for each in tried if each), key=lambda each: each.trial_bytes, default=None)
+    found = []
+    for space in request.spaces.values():
+        configs = [*candidates(space), *(_other_options(space) if thorough else ())]
+        tried = [each for config in configs if (each := _reckoned(request, space, config))]
+        found += sorted(tried, key=lambda each: each.trial_bytes)[-1:]
+    return found
 
 
 def _reckoned(request: Request, space: Space, config: Config) -> Largest | None:
@@ -65,7 +70,7 @@ def _reckoned(request: Request, space: Space, config: Config) -> Largest | None:
 def _other_options(space: Space) -> Iterator[Config]:
     for name, knob in space.knobs.items():
         options = grid(knob.domain)
-        if not _are_numbers(options):
+        if name not in TRAINING and not _are_numbers(options):  # those of the training change no shape
             yield from (_every_number_largest(space, {name: option}) for option in options[1:])
 
 

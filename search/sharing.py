@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from trainables.training import Settings
 
 PROCESS_BYTES = 400_000_000  # of a worker that trains nothing, libraries left out: Python, Ray and torch
-NOT_SHORT = 0.5  # of a host's memory: where what is reckoned takes less, nothing is measured
+# Of a host's memory: where what is reckoned takes less, nothing is measured; and where it takes less than a half of
+# that, no larger configuration is looked for than the disk was reckoned from.
+NOT_SHORT = 0.5
 MARGIN = 1.1  # over what was measured: it is not the same each time
 RESIDENT = 0.3  # of a GPU's memory: larger data stays on the host (trainables.batches)
 
@@ -40,13 +42,14 @@ def by_host_memory(request: Request, place: Place, trials: int) -> Shares:
     by their cores could take half of a host's memory. Cores that memory leaves idle are given to those that run.
     """
     spec, slot = request.spec, place.slot
-    found = [each for space in request.spaces.values() if (each := largest(request, space))]
-    reckoned = {each.architecture: PROCESS_BYTES + each.trial_bytes for each in found}
-    row: dict[str, Any] = {"reckoned_mb": _megabytes(reckoned)}
-    most = min(trials, spec.max_concurrent or trials)
-    cached = _cached_bytes(request)
-    if not found or not any(_may_be_short(host, slot, most, max(reckoned.values()), cached) for host in place.hosts):
-        return Shares(slot, row)
+    most, cached = min(trials, spec.max_concurrent or trials), _cached_bytes(request)
+    for thorough, share_of_memory in ((False, NOT_SHORT / 2), (True, NOT_SHORT)):
+        found = largest(request, thorough=thorough)
+        reckoned = {each.architecture: PROCESS_BYTES + each.trial_bytes for each in found}
+        row: dict[str, Any] = {"reckoned_mb": _megabytes(reckoned)}
+        trial_bytes = max(reckoned.values(), default=0)
+        if not any(_takes(host, slot, most, trial_bytes, cached) > share_of_memory for host in place.hosts):
+            return Shares(slot, row)
     cores = place.host_cores if is_own_cluster() else slot.cpus
     taken = run_in_slot(_footprints, slot, *_asked(request, found, {each.architecture: cores for each in found}))
     if any(each is None for each in taken.values()):
@@ -89,7 +92,7 @@ def by_gpu(
     spec = request.spec
     most = min(trials, spec.max_concurrent or trials)
     gpus = sum(int(host.gpus) for host in place.hosts)
-    found = [each for space in request.spaces.values() if (each := largest(request, space))]
+    found = largest(request)
     kinds: list[MeasuredGpu] = []
     host_bytes = {each.architecture: 0 for each in found}
     for kind in sorted({host.kind for host in place.hosts if host.gpus >= 1}):
@@ -186,8 +189,9 @@ def _footprints(
     }
 
 
-def _may_be_short(host: Host, slot: Slot, most: int, trial_bytes: int, cached: int) -> bool:
-    return min(slot.fit(host), most) * trial_bytes + cached > NOT_SHORT * host.memory
+def _takes(host: Host, slot: Slot, most: int, trial_bytes: int, cached: int) -> float:
+    """Return the share of a host's memory that trials and images take; 0 where the host does not say what it has."""
+    return (min(slot.fit(host), most) * trial_bytes + cached) / host.memory
 
 
 def _cached_bytes(request: Request) -> int:

@@ -64,3 +64,12 @@ def test_a_mistake_in_a_users_own_file_is_named(forward: str, build: str, why: s
     found = preflight("mine", config(kernel=3), (3, 2, 2), 4, FAILING.format(forward=forward, build=build)).impossible
     assert found is not None
     assert found.startswith(why)
+
+
+def test_what_the_way_back_needs_is_counted_and_grows_with_the_image() -> None:
+    config = spaces.load("cnn").baseline
+    small, large = (preflight("cnn", config, (3, side, side), 10) for side in (32, 64))
+    assert 3.5 < large.kept_bytes / small.kept_bytes < 4.5
+    assert large.largest_bytes == config["filters"] * 64 * 64 * 4  # the first convolution's, in float32
+    parameters = (small.state_bytes - 200_000) / 12
+    assert small.kept_bytes < 4 * parameters  # which are not counted

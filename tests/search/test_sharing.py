@@ -48,8 +48,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, **host_bytes: int) -> list[str]:
 
 def test_the_largest_configuration_is_no_smaller_than_any_that_is_drawn() -> None:
     asked = request("vgg11")
-    found = largest(asked, asked.spaces["vgg11"])
-    assert found is not None
+    (found,) = largest(asked)
     assert found.config["batch_size"] == 128
     for config in candidates(asked.spaces["vgg11"]):
         known = asked.preflight("vgg11", config)
@@ -58,8 +57,7 @@ def test_the_largest_configuration_is_no_smaller_than_any_that_is_drawn() -> Non
 
 def test_of_transfer_models_the_one_whose_layers_all_train_is_the_largest() -> None:
     asked = request("mobilenet_v2")
-    found = largest(asked, asked.spaces["mobilenet_v2"])
-    assert found is not None
+    (found,) = largest(asked)
     assert (found.config["trainable_layers"], found.config["input_size"]) == ("all", 224)
     assert found.kept_bytes > 50e6  # and not that of the head alone, with which it begins
 
