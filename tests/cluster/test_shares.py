@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cluster.history import History
 from cluster.ledger import Ledger, read_history, read_rows
 from cluster.progress import Progress
 from cluster.proposal import Proposal
-from cluster.resources import Host, Place, Slot, choose_slot
+from cluster.resources import Host, Place, Slot, choose_slot, hosts_of, of_kind, requested
 from cluster.shares import FINEST, MeasuredGpu, alone, grown, share, share_of, within_memory
 
 GB = 10**9
@@ -230,3 +231,39 @@ def test_it_is_said_once_and_counted(ledger: Ledger, capsys: pytest.CaptureFixtu
     section = troubles({"troubles": recorded_troubles(ledger.history)})
     assert "Memory was short for trials side by side 1 time, so fewer ran at once: trial 0 ran" in section.sentences[1]
     assert section.sentences[0].startswith("Of 1 worker process that failed, 1 ran out of memory")
+
+
+@pytest.mark.parametrize(
+    ("memory", "slot"),
+    [
+        (12 * GB, Slot(2, 0.0, 5 * GB)),  # as it was measured
+        (4 * GB, Slot(2, 0.0, int(4 * GB / 1.5))),  # less than then: one alone, and not as many as there are cores
+    ],
+)
+def test_a_slot_stays_what_it_was_and_never_forgets_that_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch, memory: int, slot: Slot
+) -> None:
+    from cluster import session
+
+    monkeypatch.setattr(session, "connect", lambda _: None)
+    monkeypatch.setattr(session, "hosts_of", lambda _: [Host(8, 0, memory)])
+    asked = dict.fromkeys(("address", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "epoch_timeout"))
+    calibrated = {"slot": {"cpus": 2, "gpus": 0.0, "memory": 5 * GB}}
+    assert session.open_session(asked, calibrated).slot == slot
+    assert session.open_session(asked, {"slot": {"cpus": 2, "gpus": 0.0}}).slot == Slot(2, 0.0)  # of an earlier version
+
+
+def test_ray_is_asked_for_what_the_slot_says() -> None:
+    assert requested({"slot": Slot(2, 0.5).request()}) == {"cpu": 2, "gpu": 0.5}
+    assert requested({"slot": Slot(2, 0.0, GB).request()}) == {"cpu": 2, "gpu": 0.0, "memory": GB}
+
+
+def test_hosts_are_read_as_ray_lists_them() -> None:
+    def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
+        return {"Alive": alive, "NodeManagerHostname": name, "Resources": resources}
+
+    gpu = {"GPU": 2.0, "accelerator_type:T4": 1.0, "memory": 8.0 * GB}
+    nodes = [node("a", CPU=4.0, **gpu), node("b", CPU=2.0), node("c", alive=False, CPU=2.0)]
+    assert hosts_of(SimpleNamespace(nodes=lambda: nodes)) == [Host(4, 2, 8 * GB, "T4", "a"), Host(2, 0, name="b")]
+    assert of_kind("T4") == {"accelerator_type:T4": 0.001}
+    assert of_kind("") == {}

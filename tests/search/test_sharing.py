@@ -1,5 +1,6 @@
 """How many trials share a host or a GPU: what is measured, when, and what comes of it. No GPU is needed."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 import spaces
+from cluster.ledger import Ledger
 from cluster.resources import Host, Place, Slot
 from cluster.shares import share_of
-from search import sharing
+from search import calibration, sharing
 from search.largest import candidates, largest
 from search.request import Request
 from search.sharing import PROCESS_BYTES, by_gpu, by_host_memory
@@ -177,3 +179,14 @@ def test_processes_on_a_gpu_share_the_memory_of_its_host_too(monkeypatch: pytest
     assert shares.slot.how_many(place.hosts) == 3
     assert shares.sentence is not None
     assert shares.sentence.endswith("takes 4.0 GB of a host's 16.0 GB, so 3 and not 8 run side by side.")
+
+
+def test_what_memory_decided_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = {"slot": {"cpus": 1, "gpus": 0.0, "memory": 5}, "shares": {"sentence": "Memory: little."}}
+    monkeypatch.setattr(calibration, "measured", lambda *_: row)
+    said: list[str] = []
+    with Ledger(tmp_path) as ledger:
+        calibration.calibrate(request("cnn"), ledger, 3, said.append)
+        assert ledger.history.calibrated is not None
+        assert ledger.history.calibrated["slot"]["memory"] == 5
+    assert said == ["Memory: little."]
