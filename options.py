@@ -40,7 +40,7 @@ StorageOrConfig = Annotated[str | None, Option(help="The folder that holds the e
 SpaceFile = Annotated[str | None, Option(help="YAML file that narrows, widens or fixes hyperparameters")]
 Weights = Annotated[str | None, Option(help="Pretrained weights of transfer models: a file, or none")]
 CpusPerTrial = Annotated[int | None, Option(help="CPU cores of a trial")]
-GpusPerTrial = Annotated[float | None, Option(help="GPUs of a trial, or a share of one")]
+GpusPerTrial = Annotated[str | None, Option(help="GPUs of a trial, a share of one, or auto: measured (default 1)")]
 MaxConcurrent = Annotated[int | None, Option(help="The most trials side by side")]
 Address = Annotated[str | None, Option(help="Of a Ray cluster (default: this machine, or as before)")]
 Precision = Annotated[str | None, Option(help="auto (default: measured), fp32 or bf16")]

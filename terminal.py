@@ -87,8 +87,8 @@ def show_leaderboard(folder: Path, metric: str, *, limit: int | None = None, rea
 
 def leaderboard(folder: Path, metric: str) -> list[dict[str, Any]]:
     """Return the trials of a search as rows, best first."""
-    from cluster.history import ranked
     from cluster.ledger import read_history
+    from cluster.record import ranked
     from cluster.table import trial_row
 
     records = ranked(read_history(folder).of_role("search"), metric)

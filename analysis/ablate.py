@@ -16,9 +16,10 @@ from analysis.contest import Contestant
 from analysis.experiment import Experiment
 from analysis.retrain import find, found, retraining, run_trials
 from analysis.select import Contender
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
+from cluster.record import TrialRecord
 from foundation import Problems, unknown_word
 from spaces import Space
 from spaces.domains import active, grid, plain, same

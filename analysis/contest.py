@@ -12,7 +12,7 @@ from analysis.epochs import EpochChoice, choose_epochs
 from analysis.metrics import over_seeds
 from analysis.select import Contender
 from cluster.arrivals import METRICS
-from cluster.history import TrialRecord
+from cluster.record import TrialRecord
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from cluster.history import History, TrialRecord, ranked
+from cluster.history import History
+from cluster.record import TrialRecord, ranked
 from cluster.table import trial_row
 
 Json = dict[str, Any]

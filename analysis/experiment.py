@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.course import search_results
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import LEDGER, read_history
+from cluster.record import TrialRecord
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from foundation import RequestError
 from spaces import Space

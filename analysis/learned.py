@@ -11,7 +11,7 @@ from analysis.importance import importance
 from analysis.rescue import extrapolate
 from analysis.selection import corrected_winner
 from cluster.arrivals import METRICS
-from cluster.history import TrialRecord, ranked
+from cluster.record import TrialRecord, ranked
 from spaces import Space
 
 SAMPLED_EVENLY = ("random", "grid", "asha")

@@ -21,9 +21,9 @@ from analysis.seeds import best_group, seed_spread
 from analysis.select import check_numbers, contenders
 from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
-from cluster.history import TrialRecord
 from cluster.ledger import Ledger
 from cluster.lock import Lock
+from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
 from cluster.storage import run_argument
 from cluster.table import write_trials_csv

@@ -7,10 +7,11 @@ from typing import Any
 
 from analysis.experiment import Experiment, open_experiment
 from analysis.retrain import run_trials
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.lock import Lock
 from cluster.proposal import Proposal
+from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
 from foundation import RequestError, count
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from analysis.contest import Contestant
 from analysis.select import Contender, no_faster
 from cluster.dispatch import Dispatcher
-from cluster.history import History, Row, TrialRecord
+from cluster.history import History
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
+from cluster.record import Row, TrialRecord
 from cluster.resources import Place
 from cluster.session import Tell, open_session
 from cluster.storage import read_experiment, run_argument

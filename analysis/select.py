@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.history import History, TrialRecord, ranked
+from cluster.history import History
+from cluster.record import TrialRecord, ranked
 from foundation import Problems, RequestError, count
 
 

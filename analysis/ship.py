@@ -5,7 +5,7 @@ from typing import Any
 from analysis.deploy import write_model
 from analysis.evaluate import restored
 from analysis.experiment import MODEL, Experiment
-from cluster.history import TrialRecord
+from cluster.record import TrialRecord
 from cluster.storage import checkpoint_folder, versions
 from foundation import RequestError
 from trainables import checkpoint

@@ -35,6 +35,7 @@ def recorded_troubles(history: History) -> dict[str, Any]:
             for record in records
             for row in record.lost
         ],
+        "slot_grown": [row["why"] for row in history.growths],
         "rescued": [record.trial for record in records if record.reopened],
         "interruptions": len(history.interruptions),
         "changed": [sentence for row in history.resumes for sentence in row["changed"]],
@@ -50,6 +51,9 @@ def troubles(analysis: Analysis) -> Section | NotYet:
         *_by_kind(found["failed"], "status", "trial"),
         *_by_kind(found["lost"], "cause", "worker process", "; their trials went on from their last checkpoints"),
     ]
+    if grown := found.get("slot_grown"):  # earlier versions did not record it
+        times = count(len(grown), "time")
+        sentences.append(f"Memory was short for trials side by side {times}, so fewer ran at once: {'; '.join(grown)}.")
     if found["rescued"]:
         which = ", ".join(map(str, found["rescued"]))
         sentences.append(f"Rescued, so trained to the end although a rung had stopped them: trials {which}.")

@@ -10,10 +10,11 @@ from measure import HOUSE as HOUSE  # the rooms are found from here on
 
 from cluster.connect import connect
 from cluster.dispatch import Dispatcher
-from cluster.history import History, Row
+from cluster.history import History
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
+from cluster.record import Row
 from cluster.resources import Place, Slot, hosts_of
 from cluster.storage import TRIALS
 from cluster.tensorboard import TensorBoardWriter

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
-from cluster.resources import Slot
+from cluster.resources import Slot, of_kind
 from foundation import RequestError
 
 ANSWER_SECONDS = 5.0
@@ -121,6 +121,17 @@ def run_in_slot(function: Callable[..., Any], slot: Slot, *arguments: Any, **opt
         return function(*arguments, **options)
     remote = ray.remote(num_cpus=slot.cpus, num_gpus=slot.gpus, max_retries=0)(function)
     return ray.get(remote.remote(*arguments, **options))
+
+
+def run_on_kind(function: Callable[..., Any], kind: str, slot: Slot, *arguments: Any, **options: Any) -> Any:
+    """Return what `function(*arguments, **options)` gives in a process with a slot on a host with this kind of GPU.
+
+    The process ends afterwards, and with it what it took of the GPU.
+    """
+    import ray
+
+    asked = {"num_cpus": slot.cpus, "num_gpus": slot.gpus, "resources": of_kind(kind), "max_retries": 0, "max_calls": 1}
+    return ray.get(ray.remote(**asked)(function).remote(*arguments, **options))
 
 
 def run_in_slots(function: Callable[..., Any], slot: Slot, calls: Sequence[tuple[Any, ...]]) -> list[Any]:

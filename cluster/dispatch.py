@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from cluster.history import History, Row, TrialRecord
+from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.proposal import Decision, Proposal
+from cluster.record import Row, TrialRecord
 from cluster.retention import Retention
+from cluster.shares import Sharing, Shortage
 from cluster.storage import checkpoint_folder
 from foundation import HaltError, count
 
@@ -39,7 +41,8 @@ class Dispatcher:
     `workers` train them together. With `in_order`, for one worker, a trial that another process must take up again
     comes before later ones, so that the order of results is that of a run in which nothing died.
 
-    `halt` is what keeps the launch from going on: a ledger that cannot be written, or trials that all fail.
+    `halt` is what keeps the launch from going on: a ledger that cannot be written, or trials that all fail. `sharing`
+    knows the slots, once the launch has told it where the trials run.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Dispatcher:
         self.next_work, self.decide = next_work, decide
         self.observers = list(observers)
         self.in_order = in_order
+        self.sharing = Sharing()
         self.running: dict[str, int] = {}  # Ray's trial id -> our trial
         self.attempts: dict[str, int] = {}  # Ray's trial id -> our attempt
         self.beats: dict[str, Row] = {}  # Ray's trial id -> its worker's last row
@@ -104,6 +108,7 @@ class Dispatcher:
             return None
         record = self.history.trials[trial]
         self.running[key], self.attempts[key] = trial, record.attempts + 1
+        self.sharing.take(key)
         return {
             "trial": trial,
             "attempt": record.attempts + 1,
@@ -132,27 +137,34 @@ class Dispatcher:
 
     def finished(self, key: str) -> None:
         """Note that Ray has let go of a trial without an error."""
+        self.sharing.drop(key)
         for known in (self.running, self.attempts, self.beats, self.hung):
             known.pop(key, None)
 
     def lost(self, key: str, error: str, cause: str = "died") -> None:
         """Note that a trial's process ended without an outcome: hand it out again, unless that was its last chance.
 
-        `cause` is one of `history.LOSSES`. A trial that ran out of memory is computed in smaller parts the next
-        time, and where that was its host's memory, with no other beside it.
+        `cause` is one of `record.LOSSES`. A trial that ran out of memory with others beside it is not charged with
+        that: the slot grows. Else it is computed in smaller parts the next time, and where that was its host's
+        memory, with no other beside it.
         """
         if key not in self.running:
             return
         attempt, record, hung = self.attempts[key], self.history.trials[self.running[key]], self.hung.get(key)
-        self.finished(key)
-        if not record.live or self.halt:
-            return
+        goes_on, short = record.live and not self.halt, Shortage(False, False)
         if hung:
             error, cause = hung, "hung"
-        alone = cause == "out_of_memory" and "CUDA" not in error
+        if goes_on and cause == "out_of_memory":
+            short = self.sharing.shortage(key, record, self.beats, error)
+        self.finished(key)
+        if not goes_on:
+            return
         try:
-            fields = {"error": error, "cause": cause, "charged": cause != "retired", "alone": alone}
+            fields = {"error": error, "cause": cause, "charged": cause != "retired" and not short.shared}
+            fields |= {"alone": short.alone, "shared": short.shared}
             self.write("lost", trial=record.trial, attempt=attempt, **fields)
+            if short.growth:
+                self.write("slot_grown", trial=record.trial, attempt=attempt, **short.growth)
             self._again_or_end(record, error)
         except OSError as failed:
             self._halt(failed)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.arrivals import METRICS
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 
 SIMULATIONS, SIMULATED_TRIALS = (10, 100), 10_000  # the fewest and the most; so many trials in all between them
 # Of all paces together, as a share, and of a running trial's. More than machines are noisy: it stands for what the walk

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
-from cluster.resources import Place
+from cluster.resources import Place, requested
 from cluster.watchdog import Watchdog
 
 
@@ -73,6 +73,7 @@ def launched(dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None]) 
     """
     from cluster.connect import end_process
 
+    dispatcher.sharing.place = place
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
         with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout):
@@ -93,9 +94,8 @@ def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
     from cluster.tune_hooks import Room, SchedulerHook, SearcherHook
 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000000"  # the room says how many: Ray would start one at a time
-    resources = {"cpu": place.slot.cpus, "gpu": place.slot.gpus}
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(trainable, **parameters), resources),
+        tune.with_resources(tune.with_parameters(trainable, **parameters), requested),
         tune_config=tune.TuneConfig(
             search_alg=SearcherHook(dispatcher, Room(place)),
             scheduler=SchedulerHook(dispatcher),

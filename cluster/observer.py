@@ -3,7 +3,8 @@
 import contextlib
 import sys
 
-from cluster.history import History, Row
+from cluster.history import History
+from cluster.record import Row
 
 
 class Guarded:

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.forecast import Forecast, Span, Stopping
-from cluster.history import History, Row, TrialRecord
+from cluster.history import History
 from cluster.observer import Guarded
+from cluster.record import Row, TrialRecord
 from cluster.standing import Standing
 from foundation import count, duration
 
@@ -63,6 +64,10 @@ class Progress(Guarded):
         mine = record if record and record.role in self.roles else None
         if "search" in self.roles:
             self.wanted = history.trials_wanted
+        if row["event"] == "slot_grown":
+            self.slots = row["slots"]
+            self._print(f"{_clock(row)}  {clean(row['why'], ERROR_CHARACTERS)}")
+            return
         if self._standing is None:
             self._standing = Standing(history, self.roles, self.metric)
         elif mine:

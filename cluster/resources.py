@@ -1,44 +1,66 @@
 """The slot: what share of CPUs and GPUs one trial gets. One size per experiment, since Ray reuses a worker only for
 an equal request."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from foundation import RequestError, count
 
+_KIND = "accelerator_type:"  # how Ray names a host's kind of GPU
+
 
 @dataclass(frozen=True)
 class Host:
-    """What one host of the cluster has for trials."""
+    """What one host of the cluster has for trials: cores, GPUs of one kind, and the bytes of memory that Ray gives out
+    there (all but what was in use when Ray started, and what its object store may take)."""
 
     cpus: float
     gpus: float
+    memory: float = math.inf
+    kind: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What one trial occupies: CPU cores (whole) and GPUs (a share of one, or whole ones)."""
+    """What one trial occupies: CPU cores (whole), GPUs (a share of one, or whole ones), and bytes of its host's memory.
+
+    Memory is 0 where it was not found to be short: then nothing is asked for.
+    """
 
     cpus: int
     gpus: float
+    memory: int = 0
 
     def how_many(self, hosts: Sequence[Host]) -> int:
         """Return how many such slots fit beside each other; a trial does not spread over hosts."""
-        return sum(self._fit(host) for host in hosts)
+        return sum(self.fit(host) for host in hosts)
 
-    def _fit(self, host: Host) -> int:
-        by_cpu = int(host.cpus // self.cpus)
+    def fit(self, host: Host) -> int:
+        """Return how many such slots one host has."""
+        there = int(host.cpus // self.cpus)
+        if self.memory and host.memory < math.inf:
+            there = min(there, int(host.memory // self.memory))
         if not self.gpus:
-            return by_cpu
-        # shares do not add up across devices: 0.6 of a GPU fits once on each
-        by_gpu = int(host.gpus) * int(1 / self.gpus) if self.gpus < 1 else int(host.gpus // self.gpus)
-        return min(by_cpu, by_gpu)
+            return there
+        return min(there, int(host.gpus) * self.sharers if self.gpus < 1 else int(host.gpus // self.gpus))
+
+    @property
+    def sharers(self) -> int:
+        """How many trials have one GPU together; shares do not add up across devices: 0.6 of one fits once on each."""
+        return int(1 / self.gpus) if 0 < self.gpus < 1 else 1
 
     def to_json(self) -> dict[str, float]:
         """Return the slot as the ledger keeps it."""
         return asdict(self)
+
+    def request(self) -> str:
+        """Return what `requested` reads, as text: Ray would walk and rename what is nested."""
+        asked = {"cpu": self.cpus, "gpu": self.gpus}
+        return json.dumps(asked | {"memory": self.memory} if self.memory else asked)
 
 
 @dataclass(frozen=True)
@@ -92,8 +114,7 @@ class Place:
 
 def hosts_of(ray: Any) -> list[Host]:
     """Return the living hosts of the cluster that `ray` is connected to."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Host(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in found]
+    return [_host(node["Resources"], str(node["NodeManagerHostname"])) for node in ray.nodes() if node["Alive"]]
 
 
 def hosts_in_words(hosts: Sequence[Host]) -> str:
@@ -101,15 +122,35 @@ def hosts_in_words(hosts: Sequence[Host]) -> str:
     return "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
 
 
-def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | None = None) -> Slot:
+def _host(resources: Mapping[str, float], name: str) -> Host:
+    kinds = [each.removeprefix(_KIND) for each in resources if each.startswith(_KIND)]
+    cpus, gpus = (resources.get(each, 0.0) for each in ("CPU", "GPU"))
+    return Host(cpus, gpus, resources.get("memory", math.inf), kinds[0] if gpus and kinds else "", name)
+
+
+def of_kind(kind: str) -> dict[str, float]:
+    """Return what a task asks of Ray for to run on a host with this kind of GPU; nothing for a host that names none."""
+    return {f"{_KIND}{kind}": 0.001} if kind else {}
+
+
+def requested(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return what Ray Tune asks for a trial of this configuration: the slot with which it was handed out."""
+    asked: dict[str, float] = json.loads(config["slot"])
+    return asked
+
+
+def choose_slot(
+    hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | str | None = None
+) -> Slot:
     """Return the slot for a cluster, as asked or by default.
 
-    By default a trial takes one GPU where there are any, else none, and the part of the cores that leaves none of
-    its host's GPUs idle (one core without GPUs: trials side by side keep every core busy). Raises `RequestError`
-    when no host can ever hold such a slot, since Ray would wait for it for ever.
+    By default, and with `auto` before anything is measured, a trial takes one GPU where there are any, else none, and
+    the part of the cores that leaves none of its host's GPUs idle (one core without GPUs: trials side by side keep
+    every core busy). Raises `RequestError` when no host can ever hold such a slot, since Ray would wait for it for
+    ever.
     """
     with_gpus = [host for host in hosts if host.gpus >= 1]
-    slot_gpus = (1.0 if with_gpus else 0.0) if gpus_per_trial is None else gpus_per_trial
+    slot_gpus = gpus_per_trial if isinstance(gpus_per_trial, int | float) else 1.0 if with_gpus else 0.0
     if 1 < slot_gpus != int(slot_gpus):
         raise RequestError(f"--gpus-per-trial {slot_gpus:g}: above 1 it must be a whole number")
     slot_cpus = cpus_per_trial or 1

@@ -4,7 +4,8 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster.history import History, TrialRecord, ranked
+from cluster.history import History
+from cluster.record import TrialRecord, ranked
 from cluster.storage import TRIALS, checkpoint_folder
 
 RESCUE_CANDIDATES = 3  # the best stopped trials: their last state is kept, so `rescue` need not begin anew

@@ -1,12 +1,14 @@
 """What search and analysis share before they launch: what has changed since, the cluster, and room for trials."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cluster.connect import connect
-from cluster.history import Row
 from cluster.ledger import Ledger
+from cluster.record import Row
 from cluster.resources import Place, Slot, choose_slot, hosts_of
+from cluster.shares import alone
 from cluster.storage import versions
 
 Tell = Callable[[str], None]
@@ -34,6 +36,8 @@ def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Place:
     """
     hosts = hosts_of(connect(spec["address"]))
     slot = Slot(**calibrated["slot"]) if calibrated else None
+    if slot and slot.memory and not slot.how_many(hosts) and replace(slot, memory=0).how_many(hosts):
+        slot = alone(slot, hosts)  # hosts have less memory than when it was measured
     if slot is None or slot.how_many(hosts) < 1:
         slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])
     return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"])

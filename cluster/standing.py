@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from cluster.history import History, Row, TrialRecord, ranked
+from cluster.history import History
+from cluster.record import Row, TrialRecord, ranked
 
 BEST_SHOWN = 5
 

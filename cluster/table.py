@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 from foundation import cell, written_beside
 
 

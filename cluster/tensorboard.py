@@ -22,8 +22,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from cluster.event_files import EVENTS, append, begin, file_name, remove_events
-from cluster.history import History, Row, TrialRecord
+from cluster.history import History
 from cluster.observer import Guarded
+from cluster.record import Row, TrialRecord
 from cluster.storage import TRIALS, trial_folder
 
 RUNS = ("", "train", "val")

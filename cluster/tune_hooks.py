@@ -149,11 +149,12 @@ class Room:
         self.spare = 0 if is_own_cluster() else 1
         self._until, self._count = 0.0, 1
 
-    def count(self) -> int:
-        """Return the number; at least one, since a host may still come."""
+    def count(self, place: Place) -> int:
+        """Return the number with the slot as it is now; at least one, since a host may still come."""
         now = time.monotonic()
-        if now >= self._until:
-            self._until, self._count = now + ROOM_SECONDS, max(1, self.place.room(hosts_of(ray), self.spare))
+        if now >= self._until or place != self.place:
+            self.place = place
+            self._until, self._count = now + ROOM_SECONDS, max(1, place.room(hosts_of(ray), self.spare))
         return self._count
 
 
@@ -174,11 +175,12 @@ class SearcherHook(Searcher):
 
         None with nothing running would block Ray's controller for ten minutes.
         """
-        if len(self.dispatcher.running) >= self.room.count():
+        place = self.dispatcher.sharing.place or self.room.place
+        if len(self.dispatcher.running) >= self.room.count(place):
             return None
         work = self.dispatcher.hand_out(trial_id)
-        if work is not None:
-            return {"handed_out": json.dumps(work)}  # as text: Ray would walk and rename a nested configuration
+        if work is not None:  # as text: Ray would walk and rename a nested configuration
+            return {"handed_out": json.dumps(work), "slot": place.slot.request()}
         return None if self.dispatcher.running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

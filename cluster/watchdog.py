@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 
 from cluster.dispatch import Dispatcher
-from cluster.history import History, Row, TrialRecord
+from cluster.history import History
+from cluster.record import Row, TrialRecord
 
 # An epoch may take ten times the trial's longest so far, or two minutes: a busy machine or a slow disk is no hang.
 TIMES_LONGEST, LEAST_SECONDS = 10.0, 120.0

@@ -3,55 +3,83 @@
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.connect import import_beside, run_in_slot
-from cluster.history import Row
 from cluster.ledger import Ledger
-from cluster.resources import Slot
-from cluster.session import open_session
+from cluster.record import Row
+from cluster.resources import Place, Slot
+from cluster.session import Tell, open_session
 from search.request import Request
+from search.sharing import Shares, by_gpu, by_host_memory
 from spaces import Space
+
+if TYPE_CHECKING:
+    from trainables.calibrate import Sample
 
 DRAWS = 20
 
 
-def calibrate(request: Request, ledger: Ledger, trials: int) -> Row:
-    """Measure and return the `calibrated` row of an experiment of so many trials."""
-    return ledger.append("calibrated", **measured(request, trials))
+def calibrate(request: Request, ledger: Ledger, trials: int, tell: Tell) -> Row:
+    """Measure and return the `calibrated` row of an experiment of so many trials; tell the user what memory decided."""
+    row = measured(request, trials)
+    if sentence := row["shares"]["sentence"]:
+        tell(sentence)
+    return ledger.append("calibrated", **row)
 
 
 def measured(request: Request, trials: int) -> dict[str, Any]:
-    """Measure what the `calibrated` row of an experiment of so many trials says: settings and the slot."""
+    """Measure what the `calibrated` row of an experiment of so many trials says: settings and the slot.
+
+    Without a GPU, memory bounds how many run side by side; with `--gpus-per-trial auto`, how many share one.
+    """
     start, spec = time.monotonic(), request.spec
     place = open_session(spec.model_dump(), None)
     import_beside("cluster.tune_hooks", "trainables.trainable")  # Ray's Tune takes 1.7 s
     from trainables import calibrate as measure
 
-    samples = [
-        measure.Sample(name, _possible(request, space), request.sources.get(name))
-        for name, space in request.spaces.items()
-    ]
+    shares = Shares(place.slot, {}) if place.slot.gpus else by_host_memory(request, place, trials)
+    slot, baselines = shares.slot, _samples(request)
     found = run_in_slot(
         measure.calibrate,
-        place.slot,
-        samples,
+        slot,
+        baselines,
         request.cache.image_shape,
         len(request.cache.classes),
         spec.precision,
-        cores=place.slot.cpus,
-        gpus=place.slot.gpus,
+        cores=slot.cpus,
+        gpus=slot.gpus,
         host_cores=None if spec.cpus_per_trial else place.host_cores,
-        beside=max(1, min(place.host_cores // place.slot.cpus, trials, spec.max_concurrent or trials)),
+        beside=max(1, min(_beside(slot, place), trials, spec.max_concurrent or trials)),
     )
+    settings, slot = found.settings, replace(slot, cpus=found.cores)
+    if slot.gpus and spec.gpus_per_trial == "auto" and {each.device for each in settings.values()} == {"cuda"}:
+        shares = by_gpu(request, place, settings, baselines, trials)
+        slot = shares.slot
+        settings = {name: replace(each, threads=slot.cpus) for name, each in settings.items()}
     return {
-        "settings": {name: settings.to_json() for name, settings in found.settings.items()},
+        "settings": {name: each.to_json() for name, each in settings.items()},
         "device": found.device,
-        "slot": Slot(found.cores, place.slot.gpus).to_json(),
+        "slot": slot.to_json(),
+        "shares": {**shares.row, "sentence": shares.sentence},
         "images_per_second": found.images_per_second,
         "seconds": round(time.monotonic() - start, 3),
     }
+
+
+def _samples(request: Request) -> list["Sample"]:
+    """Return what is trained of each architecture where its speed is measured."""
+    from trainables.calibrate import Sample
+
+    spaces, sources = request.spaces, request.sources
+    return [Sample(name, _possible(request, space), sources.get(name)) for name, space in spaces.items()]
+
+
+def _beside(slot: Slot, place: Place) -> int:
+    """Return how many trials run side by side on the host that holds the fewest."""
+    return min((number for host in place.hosts if (number := slot.fit(host))), default=1)
 
 
 def _possible(request: Request, space: Space) -> Mapping[str, Any]:

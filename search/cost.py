@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 from search.preflight import forward_flops
 from search.request import Request
 

@@ -1,21 +1,17 @@
 """The disk that a search may use: known before it starts, and never exceeded."""
 
-import random
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.retention import RESCUE_CANDIDATES
 from foundation import RequestError, count
+from search.largest import candidates
 from search.request import Request
 from spaces import Space
-from spaces.domains import active, grid
 
 # Measured: 0.6 KB of ledger and 1.0 KB of TensorBoard an epoch, 2 and 10 KB a trial. With room to spare:
 BYTES_PER_TRIAL, BYTES_PER_EPOCH = 24_000, 3_000
-DRAWS = 16
 CHECKPOINTS = 3  # of a trial: the newest two, and one that is being written
 
 
@@ -43,28 +39,18 @@ def disk_bound(request: Request, state_bytes: int, slots: int, trials: int, fold
     free = shutil.disk_usage(there).free
     if free < total:
         raise RequestError(
-            f"{folder} has {_size(free)} free, and this search may need {_size(total)} there: {_size(checkpoints)} for "
-            f"the checkpoints of {count(slots, 'running trial')} and {RESCUE_CANDIDATES} that may be rescued, the rest "
-            "for its ledger and TensorBoard. Free some, give another --storage, or narrow the widths with --space"
+            f"{folder} has {size_text(free)} free, and this search may need {size_text(total)} there: "
+            f"{size_text(checkpoints)} for the checkpoints of {count(slots, 'running trial')} and {RESCUE_CANDIDATES} "
+            "that may be rescued, the rest for its ledger and TensorBoard. Free some, give another --storage, or "
+            "narrow the widths with --space"
         )
-    return Disk(total, f"Disk: at most {_size(total)} in {folder} ({_size(free)} are free).")
+    return Disk(total, f"Disk: at most {size_text(total)} in {folder} ({size_text(free)} are free).")
 
 
 def _largest_state(request: Request, space: Space) -> int:
-    rng = random.Random(0)
-    candidates = [space.baseline, _every_number_largest(space), *(space.draw(rng) for _ in range(DRAWS))]
-    return max(request.preflight(space.architecture, config).state_bytes for config in candidates)
+    return max(request.preflight(space.architecture, config).state_bytes for config in candidates(space))
 
 
-def _every_number_largest(space: Space) -> Mapping[str, Any]:
-    config: dict[str, Any] = {}
-    for name, knob in space.knobs.items():
-        if active(knob.domain, config):
-            options = grid(knob.domain)
-            numbers = all(isinstance(option, int | float) for option in options)
-            config[name] = max(options) if numbers else options[0]
-    return config
-
-
-def _size(number: int) -> str:
+def size_text(number: float) -> str:
+    """Return a number of bytes as text."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from cluster.arrivals import METRICS
 from cluster.forecast import Stopping
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.proposal import Decision
+from cluster.record import TrialRecord
 
 Row = dict[str, Any]
 REDUCTION_FACTOR = 3

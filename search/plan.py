@@ -62,6 +62,8 @@ def plan(
     on_request(request)
     tell("The machine is measured, then a few configurations are trained for half a minute; nothing is kept of them.")
     calibrated = measured(request, spec.trials)
+    if sentence := calibrated["shares"]["sentence"]:
+        tell(sentence)
     place = open_session(spec.model_dump(), calibrated)
     start_seconds = AROUND_SECONDS + time.monotonic() - began
     disk = disk_bound(request, planner.most_state_bytes, place.slots, spec.trials, folder_of(spec))

@@ -1,7 +1,8 @@
 """Can this configuration exist? Its shapes are followed on torch's meta device, where nothing is computed."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from foundation import RequestError
 
 _OVERHEAD_BYTES = 200_000  # names, learning rates, random numbers and the epochs so far
 _IMAGES = 2
+_LATE_EPOCH = 10**6  # by then all that is to train does
 # What torch and a model's own arithmetic raise where shapes do not fit.
 _MISFITS = (RuntimeError, ValueError, TypeError, ZeroDivisionError, IndexError)
 
@@ -18,10 +20,14 @@ class Preflight:
     """Why a model cannot be built, or None if it can; and the most bytes that a state of its training has.
 
     That is its parameters, two values of the optimizer for each, as adam keeps them, and its buffers, in float32.
+    `kept_bytes` are those of the tensors that one image's way forward keeps for the way back, in float32, when all that
+    ever trains does; `largest_bytes` those of the largest tensor on the way; both are 0 where they were not asked for.
     """
 
     impossible: str | None
     state_bytes: int = 0
+    kept_bytes: int = 0
+    largest_bytes: int = 0
 
 
 def preflight(
@@ -30,15 +36,19 @@ def preflight(
     image_shape: tuple[int, int, int],
     n_classes: int,
     source: str | None = None,
+    *,
+    memory: bool = False,
 ) -> Preflight:
     """Return what can be known of a model for images of a shape (channels, height, width) without computing.
 
-    Whatever fails in `source`, the text of a user's own file, is a reason too, and begins with its line.
+    What it needs of `memory` besides its state is counted if asked for: every layer is gone through for that. Whatever
+    fails in `source`, the text of a user's own file, is a reason too, and begins with its line.
     """
     import torch
 
     try:
-        model, logits = _followed(architecture, config, image_shape, n_classes, source)
+        with _Kept() as kept:
+            model, logits = _followed(architecture, config, image_shape, n_classes, source, only_shapes=not memory)
     except RequestError:
         raise
     except Exception as error:
@@ -56,7 +66,42 @@ def preflight(
         return Preflight(f"the model gives {found}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
-    return Preflight(None, _OVERHEAD_BYTES + 4 * (3 * parameters + buffers))
+    state_bytes = _OVERHEAD_BYTES + 4 * (3 * parameters + buffers)
+    if not memory:
+        return Preflight(None, state_bytes)
+    of_images = kept.but_for(model.parameters())
+    return Preflight(None, state_bytes, sum(of_images) // _IMAGES, max(kept.largest, *of_images, 0) // _IMAGES)
+
+
+class _Kept:
+    """Notes the tensors that autograd keeps for the way back, and the largest that a layer gives, while it is open."""
+
+    def __enter__(self) -> "_Kept":
+        import torch
+
+        self.largest = 0
+        self._tensors: list[Any] = []  # held, so that no two have the same place
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        self._hooks.__enter__()
+        self._layers = torch.nn.modules.module.register_module_forward_hook(self._given)
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        self._layers.remove()
+        self._hooks.__exit__(*of_error)
+
+    def _given(self, layer: Any, given: Any, output: Any) -> None:
+        self.largest = max(self.largest, getattr(output, "nbytes", 0))
+
+    def _keep(self, tensor: Any) -> Any:
+        self._tensors.append(tensor)
+        return tensor
+
+    def but_for(self, parameters: Iterable[Any]) -> list[int]:
+        """Return the bytes of each storage that was kept, those of the parameters left out; one seen twice is one."""
+        known = {parameter.untyped_storage()._cdata for parameter in parameters}
+        storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._tensors}
+        return [size for place, size in storages.items() if place not in known]
 
 
 def forward_flops(
@@ -74,12 +119,18 @@ def forward_flops(
 
 
 def _followed(
-    architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
+    architecture: str,
+    config: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    n_classes: int,
+    source: str | None,
+    *,
+    only_shapes: bool = True,
 ) -> tuple[Any, Any]:
     """Return the model and what it gives for `_IMAGES` images; raises whatever building it raises."""
     import torch
 
-    from search.shapes import only_shapes
+    from search import shapes
     from trainables.compiler import leave_compiler_out
     from trainables.models import build_classifier
     from trainables.recipe import split
@@ -87,8 +138,9 @@ def _followed(
     leave_compiler_out()
     _, knobs = split(config)
     around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
-    with torch.device("meta"), only_shapes():
+    with torch.device("meta"), shapes.only_shapes() if only_shapes else nullcontext():
         model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
+        model.begin_epoch(_LATE_EPOCH)
         return model, model(torch.zeros(_IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,34 @@ class Request:
     cache: ImageCache
     spaces: Mapping[str, Space]
     sources: Mapping[str, str]
+    _known: dict[str, Preflight] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def val_share(self) -> float:
         """The number of validation images over that of training images."""
-        n_train, n_val = (sum(self.cache.counts[part].values()) for part in ("train", "val"))
-        return n_val / n_train
+        return self.n_val / self.n_train
 
-    def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
-        """Return whether a configuration can be built for these images, and how large its state is."""
-        return preflight(
-            architecture, config, self.cache.image_shape, len(self.cache.classes), self.sources.get(architecture)
-        )
+    @property
+    def n_train(self) -> int:
+        """The number of training images."""
+        return sum(self.cache.counts["train"].values())
+
+    @property
+    def n_val(self) -> int:
+        """The number of validation images."""
+        return sum(self.cache.counts["val"].values())
+
+    def preflight(self, architecture: str, config: Mapping[str, Any], *, memory: bool = False) -> Preflight:
+        """Return whether a configuration can be built for these images, and how large its state is; looked at once.
+
+        With `memory` also what else it needs of that.
+        """
+        key = json.dumps([architecture, config, memory], sort_keys=True)
+        if key not in self._known:
+            shape, n_classes = self.cache.image_shape, len(self.cache.classes)
+            source = self.sources.get(architecture)
+            self._known[key] = preflight(architecture, config, shape, n_classes, source, memory=memory)
+        return self._known[key]
 
 
 def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
-from cluster.history import History, Row, TrialRecord, ranked
+from cluster.history import History
 from cluster.launch import launch
 from cluster.ledger import Ledger, read_history
 from cluster.lock import Lock
 from cluster.proposal import Decision, Proposal
+from cluster.record import Row, TrialRecord, ranked
 from cluster.session import Tell, note_resumed, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
@@ -172,7 +173,7 @@ def train(
     """Launch the unfinished trials of a search and those that `next_work` proposes; write `trials.csv`."""
     request, spec, folder = planner.request, planner.spec, ledger.path.parent
     wanted = ledger.history.trials_wanted or spec.trials
-    calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted)
+    calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted, tell)
     place = open_session(spec.model_dump(), calibrated)
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up

@@ -1,5 +1,6 @@
 """What was asked: one frozen, checked, JSON-able request for a search."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,8 @@ from trainables.builtin import BUILTIN
 
 Metric = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+LEAST_SHARE = 0.01  # of a GPU: a process of its own takes more of one
 
 RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean a file of that name
 
@@ -42,6 +45,20 @@ def seconds_of(text: str | float | None) -> float | None:
         raise ValueError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def gpus_of(text: str | float | None) -> str | float | None:
+    """Return `--gpus-per-trial`: a share of a GPU or a whole number of them, `auto`, or None if it was not given."""
+    if text is None or text == "auto":
+        return text
+    allowed = f"0, a share such as 0.5 (at least {LEAST_SHARE:g}), a whole number, or auto is needed"
+    try:
+        gpus = math.nan if isinstance(text, bool) else float(text)
+    except (TypeError, ValueError):
+        raise ValueError(f"{text!r} is no number of GPUs: {allowed}") from None
+    if not (0 <= gpus < math.inf) or 0 < gpus < LEAST_SHARE:
+        raise ValueError(f"{text!r} is no number of GPUs: {allowed}")
+    return gpus
 
 
 class SearchSpec(BaseModel):
@@ -75,7 +92,7 @@ class SearchSpec(BaseModel):
     val_fraction: float = Field(0.15, ge=0.01, le=0.5)
     test_fraction: float = Field(0.2, ge=0.01, le=0.5)
     cpus_per_trial: int | None = Field(None, ge=1)
-    gpus_per_trial: float | None = Field(None, ge=0)
+    gpus_per_trial: Annotated[float | Literal["auto"] | None, BeforeValidator(gpus_of)] = None
     max_concurrent: int | None = Field(None, ge=1)
     address: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -154,6 +154,7 @@ class TrialWorker:
             "pid": os.getpid(),
             "device": name_of(self.training.device),
             **({"workers": self.team.size} if self.team.size > 1 else {}),
+            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") if self.training.device.type == "cuda" else None,
             "micro_batch_divisor": given["micro_batch_divisor"],
             "start_from": kept.path and kept.path.name,
             "damaged": list(kept.damaged),

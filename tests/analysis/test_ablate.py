@@ -13,7 +13,8 @@ from analysis.contest import Contestant
 from analysis.page import NotYet, Section
 from analysis.retrain import retraining
 from analysis.select import Contender
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 from foundation import RequestError
 
 EPOCHS, N_VAL = 3, 200

@@ -11,7 +11,8 @@ import spaces
 from analysis.findings import could_still_win, what_mattered
 from analysis.learned import learned
 from analysis.page import NotYet, Section
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 
 EPOCHS, N_VAL = 9, 400
 CROWDS, PROMISING = 30, 31

@@ -10,8 +10,9 @@ import pytest
 
 from analysis.experiment import Experiment
 from analysis.reproduce import COMPARED, Reproduction, compared, likely_causes
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import LEDGER
+from cluster.record import TrialRecord
 
 HOUSE = Path(__file__).parents[2]
 

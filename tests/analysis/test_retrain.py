@@ -8,7 +8,8 @@ from analysis.contest import Contestant, winner
 from analysis.retrain import Plan
 from analysis.select import Contender, check_numbers, contenders, no_faster
 from cluster.dispatch import Proposal
-from cluster.history import History, TrialRecord
+from cluster.history import History
+from cluster.record import TrialRecord
 from foundation import RequestError
 
 

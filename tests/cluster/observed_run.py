@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cluster.history import History, Row
+from cluster.history import History
+from cluster.record import Row
 
 CONFIG = {"learning_rate": 0.01, "optimizer": "adam", "batch_size": 64, "batch_norm": True, "momentum": None}
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from cluster.dispatch import MOST_FAILURES, MOST_LOSSES, Dispatcher
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import Ledger, read_rows
 from cluster.proposal import Decision, Proposal
+from cluster.record import TrialRecord
 from foundation import HaltError
 
 Decide = Callable[[History, TrialRecord, dict[str, Any]], Decision | None]

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from cluster.history import History, TrialRecord, ranked
+from cluster.history import History
+from cluster.record import TrialRecord, ranked
 
 
 def record(trial: int, losses: list[float | None], status: str | None = "completed", rung: int = 0) -> TrialRecord:

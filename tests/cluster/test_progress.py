@@ -8,9 +8,10 @@ import pytest
 from observed_run import ObservedRun
 from rich.console import Console
 
-from cluster.history import History, ranked
+from cluster.history import History
 from cluster.observer import Guarded
 from cluster.progress import Progress, clean, metric_text
+from cluster.record import ranked
 from cluster.standing import Standing
 
 

@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cluster.history import History, TrialRecord
+from cluster.history import History
 from cluster.ledger import LEDGER, read_history, read_rows
+from cluster.record import TrialRecord
 from cluster.storage import read_experiment
 from search.request import Request, decoded_before, reopen
 from search.run import Planner

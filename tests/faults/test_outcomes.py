@@ -1,6 +1,7 @@
 """Memory, hangs, broken models and vanished data cost one trial at most, and are seen where people look."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -60,6 +61,25 @@ def test_memory_that_does_not_suffice_is_tried_in_halves_once(storage: Path, ask
     assert (lost["cause"], lost["trial"]) == ("out_of_memory", 0)
     divisors = [row["micro_batch_divisor"] for row in rows(storage / "x") if row["event"] == "started"]
     assert divisors == [1, 2, 1]
+    assert broken_promises(storage / "x") == []
+
+
+def test_memory_that_does_not_suffice_for_two_makes_the_slot_larger_and_charges_no_trial(
+    storage: Path, asked, plant
+) -> None:
+    faults = plant("trial.epoch:memory:9")
+    with Command(*asked("--method", "random", "--cpus-per-trial", "1"), environment=faults) as running:
+        assert running.end() == 0, running.said
+    assert {status for _, status, _ in outcomes(storage / "x")} == {"completed"}
+    (lost,) = (row for row in rows(storage / "x") if row["event"] == "lost")
+    grown = [row for row in rows(storage / "x") if row["event"] == "slot_grown"]
+    assert (lost["charged"], len(grown)) == (not lost["shared"], int(lost["shared"]))
+    assert lost["shared"] == (os.cpu_count() != 1)
+    if grown:
+        assert running.said.count("fewer run side by side from now on") == 1
+        assert grown[0]["slots"] < os.cpu_count()
+        after = [row for row in rows(storage / "x") if row["event"] == "started" and row["seq"] > grown[0]["seq"]]
+        assert {row["micro_batch_divisor"] for row in after} == {1}
     assert broken_promises(storage / "x") == []
 
 
@@ -145,7 +165,7 @@ def test_a_trial_that_rays_memory_monitor_kills_costs_no_other(storage: Path, as
     for record in history.trials.values():
         if record.config["gigabytes"]:
             assert record.status == "out_of_memory"
-            assert len(record.lost) == 2
+            assert sum(row["charged"] for row in record.lost) == 2
         else:
             assert record.status in ("completed", "stopped")
     assert any(record.config["gigabytes"] for record in history.trials.values())

@@ -100,3 +100,12 @@ def test_layers_that_do_not_fit_are_refused_in_torchs_words(
     monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
     assert found == preflight("mine", config(), (3, 32, 32), 10, source).impossible
     assert found is None if why is None else str(found).startswith(why)
+
+
+def test_what_the_way_back_needs_is_counted_and_grows_with_the_image() -> None:
+    config = spaces.load("cnn").baseline
+    small, large = (preflight("cnn", config, (3, side, side), 10, memory=True) for side in (32, 64))
+    assert 3.5 < large.kept_bytes / small.kept_bytes < 4.5
+    assert large.largest_bytes == config["filters"] * 64 * 64 * 4  # the first convolution's, in float32
+    parameters = (small.state_bytes - 200_000) / 12
+    assert small.kept_bytes < 4 * parameters  # which are not counted

@@ -108,3 +108,16 @@ def test_differences_name_what_is_not_operational() -> None:
     old = make_spec({"data": "digits", "epochs": 5}).model_dump(mode="json")
     new = make_spec({"data": "digits", "epochs": 6, "trials": 50, "time_budget": "1h", "storage": "elsewhere"})
     assert differences(old, new) == ["epochs: the experiment has 5, now asked 6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"), [("0.5", 0.5), (2, 2.0), ("0", 0.0), ("auto", "auto"), (None, None), (0.25, 0.25)]
+)
+def test_gpus_per_trial(text: object, gpus: object) -> None:
+    assert make_spec({"data": "digits", "gpus_per_trial": text}).gpus_per_trial == gpus
+
+
+@pytest.mark.parametrize("text", ["half", "", "-1", "nan", "inf", True, "1e-5", [1]])
+def test_what_is_no_number_of_gpus_is_refused(text: object) -> None:
+    allowed = "0, a share such as 0.5 (at least 0.01), a whole number, or auto is needed"
+    assert problems(gpus_per_trial=text) == (f"--gpus-per-trial: {text!r} is no number of GPUs: {allowed}",)
