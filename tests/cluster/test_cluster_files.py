@@ -29,8 +29,8 @@ validate_config(prepared)
 print(json.dumps(prepared))
 """
 # Of ray-operator/apis/ray/v1 (KubeRay 1.6): what a RayJob may hold.
-JOB_FIELDS = """activeDeadlineSeconds backoffLimit preRunningDeadlineSeconds rayClusterSpec submitterPodTemplate metadata
-clusterSelector submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode
+JOB_FIELDS = """activeDeadlineSeconds backoffLimit preRunningDeadlineSeconds rayClusterSpec submitterPodTemplate
+metadata clusterSelector submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode
 entrypointResources entrypointNumCpus entrypointNumGpus ttlSecondsAfterFinished shutdownAfterJobFinishes suspend"""
 CLUSTER_FIELDS = """upgradeStrategy authOptions suspend managedBy autoscalerOptions headServiceAnnotations
 enableInTreeAutoscaling gcsFaultToleranceOptions headGroupSpec rayVersion workerGroupSpecs"""
@@ -108,7 +108,7 @@ def test_nothing_is_open_and_a_token_is_asked_for(name: str) -> None:
     head, worker = content["head_start_ray_commands"][-1], content["worker_start_ray_commands"][-1]
     assert "--dashboard-host=127.0.0.1" in head
     for command in (head, worker):
-        assert "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0;" in command
+        assert "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0" in command
     assert content["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     if name == "aws":  # Ray makes a security group, open to the world's ssh, for a type that has none
         assert all(each["node_config"]["SecurityGroupIds"] for each in content["available_node_types"].values())
