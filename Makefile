@@ -53,7 +53,9 @@ test-slow: $(SETUP)
 test-faults: $(SETUP)
 	$(BIN)/python -m pytest -m faults tests
 
+# Ray's job server needs more packages, whose agents slow down a start of Ray on one machine.
 test-hosts: $(SETUP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement cluster/requirements.lock
 	$(BIN)/python -m pytest -m hosts tests
 
 soak: $(SETUP)
@@ -86,8 +88,10 @@ check: $(SETUP)
 	$(BIN)/mypy
 
 lock: $(SETUP)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --extra cluster --upgrade --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --upgrade --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra cluster --upgrade --constraint requirements.lock \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file cluster/requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

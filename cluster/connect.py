@@ -231,19 +231,24 @@ def import_beside(*modules: str) -> None:
     threading.Thread(target=work, name="import", daemon=True).start()
 
 
-def end_process(host: str, pid: int) -> None:
-    """Kill a process of the cluster; one that is gone already, or whose host is, needs no more."""
-    if host == socket.gethostname():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return
+def end_process(node: str, pid: int) -> None:
+    """Kill a process of the cluster, on the host that Ray knows as `node`; one that is gone already needs no more.
+
+    Hosts are not told apart by their names: machines made from one image may share theirs.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    for node in ray.nodes():
-        if node["Alive"] and node["NodeManagerHostname"] == host:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(end_process).remote(host, pid)
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(pid)
+    elif any(each["Alive"] and each["NodeID"] == node for each in ray.nodes()):
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_kill).remote(pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def is_own_cluster() -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray import get_runtime_context
 from ray.tune import Trainable
 
 from foundation import RequestError, fault
@@ -144,6 +145,7 @@ class ImageTrainable(Trainable):
             "kind": "started",
             "attempt": given["attempt"],
             "host": socket.gethostname(),
+            "node": get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "device": name_of(self.training.device),
             "micro_batch_divisor": given["micro_batch_divisor"],

@@ -116,8 +116,8 @@ class Hosts:
         ready.unlink(missing_ok=True)
         _run("ip", "netns", "add", space)
         end = ("peer", "name", "eth0", "netns", space)
-        self._in_space(self._space(), "ip", "link", "add", name, "type", "veth", *end)
-        self._in_space(self._space(), "ip", "link", "set", name, "master", "bridge", "up")
+        self._in_space(self._space(), "ip", "link", "add", "name", name, "type", "veth", *end)
+        self._in_space(self._space(), "ip", "link", "set", "dev", name, "master", "bridge", "up")
         self._in_space(space, "ip", "address", "add", f"{self.address[name]}/24", "dev", "eth0")
         apart = ("--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc")
         with open(self.base / f"{name}.log", "ab") as log:
@@ -173,11 +173,11 @@ class Hosts:
 
     def cut(self, name: str) -> None:
         """Pull the network cable of a host: nothing gets out of it or in."""
-        self._in_space(self._space(), "ip", "link", "set", name, "down")
+        self._in_space(self._space(), "ip", "link", "set", "dev", name, "down")
 
     def restore(self, name: str) -> None:
         """Plug the cable in again."""
-        self._in_space(self._space(), "ip", "link", "set", name, "up")
+        self._in_space(self._space(), "ip", "link", "set", "dev", name, "up")
 
     def kill(self, name: str) -> None:
         """Let a whole host die at once, without a last word on the network."""
@@ -196,6 +196,7 @@ class Hosts:
         process = self._processes.pop(name)
         process.kill()  # and, by --kill-child, the host's first process
         process.wait()
+        self._in_space(self._space(), "ip", "link", "delete", "dev", name)  # the kernel would, at some later moment
         _remove_spaces(self._space(name))
 
     def _space(self, name: str = "") -> str:

@@ -129,7 +129,7 @@ def test_cloud_workers_are_spot_machines() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_host_has_the_versions_of_the_lock(name: str) -> None:
     commands = described(name)["setup_commands"]
-    assert any("-r ~/convscout/requirements.lock" in each for each in commands)
+    assert any("-r ~/convscout/cluster/requirements.lock" in each for each in commands)
     (python,) = [found for each in commands for found in re.findall(r"--python (3\.\d+\.\d+)", each)]
     assert python.startswith("3.11.")  # to the patch: Ray lets no other join
     assert described(name)["file_mounts"]["~/convscout"] == "."
@@ -149,6 +149,18 @@ def test_every_command_is_one_that_a_shell_reads_as_it_is_meant(name: str, tmp_p
             ["bash", "-c", export], check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, cwd="/"
         )
     assert (tmp_path / ".bashrc").read_text() == 'export PATH="$HOME/.convscout/venv/bin:$PATH"\n'
+
+
+def test_the_hosts_of_a_cluster_have_the_versions_that_are_tested_here() -> None:
+    here, there = (
+        dict(line.split(" ;")[0].split("==") for line in (HOUSE / file).read_text().splitlines())
+        for file in ("requirements.lock", "cluster/requirements.lock")
+    )
+    assert {name: here[name] for name in here.keys() & there.keys()} == {
+        name: there[name] for name in here.keys() & there.keys()
+    }
+    assert {"ray", "torch", "numpy", "hyperopt"} <= here.keys() & there.keys()
+    assert {"aiohttp", "opencensus"} <= there.keys() - here.keys()  # of ray[default], whose agents a laptop is spared
 
 
 def test_the_kuberay_job_has_only_fields_that_kuberay_knows() -> None:
@@ -186,7 +198,7 @@ def test_the_kuberay_job_starts_or_goes_on_in_the_shared_volume() -> None:
 def test_the_image_is_of_the_lock() -> None:
     lines = (HOUSE / "cluster" / "Dockerfile").read_text()
     assert f"FROM rayproject/ray:{locked('ray')}-py311" in lines
-    assert "-r /home/ray/convscout/requirements.lock" in lines
+    assert "-r /home/ray/convscout/cluster/requirements.lock" in lines
 
 
 @pytest.mark.parametrize(

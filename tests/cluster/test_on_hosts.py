@@ -95,12 +95,12 @@ def test_a_search_launched_by_ray_up_and_ray_submit_uses_all_workers(hosts: Host
     assert {row["host"] for row in started} == {"one", "two"}
 
 
-def start_by_hand(hosts: Hosts, *workers_too: str) -> None:
-    """Start a cluster without an autoscaler, which would bring back what a test kills."""
+def start_by_hand(hosts: Hosts, *workers_too: str, before: str = "") -> None:
+    """Start a cluster without an autoscaler, which would bring back what a test kills; `before` runs on the workers."""
     export = f"mkdir -p ~/.ray; echo {TOKEN} > ~/.ray/auth_token; export RAY_AUTH_MODE=token;"
     hosts.run("head", f"{export} ray start --head --port=6379 --num-cpus=0 --include-dashboard=false")
     for name in workers_too:
-        hosts.run(name, f"{export} ray start --address={hosts.address['head']}:6379 --num-cpus=1")
+        hosts.run(name, f"{export} {before} ray start --address={hosts.address['head']}:6379 --num-cpus=1")
 
 
 def lost_after(folder: Path, since: float) -> float:
@@ -144,6 +144,21 @@ def test_a_worker_host_that_is(hosts: Hosts, fault: str) -> None:
     assert {record.status for record in read_history(folder).trials.values()} == {"completed"}
     assert repeated(folder) <= 1
     print(f"{fault}: a trial known to be lost after {lost_after(folder, since):.1f} s, {repeated(folder)} epochs again")
+
+
+def test_a_worker_that_hangs_on_another_host_is_ended_there(hosts: Hosts) -> None:
+    counts = hosts.shared / "counts"
+    counts.mkdir()
+    start_by_hand(
+        hosts,
+        "one",
+        before=f"export CONVSCOUT_FAULT=trial.epoch:hang:4 CONVSCOUT_FAULT_COUNTS={shlex.quote(str(counts))};",
+    )
+    folder = hosts.shared / "all runs" / "x"
+    hosts.run("head", f"convscout {asked(hosts, '--epoch-timeout', '15s', '--address', 'auto', trials=1)}", timeout=400)
+    (record,) = read_history(folder).trials.values()
+    assert (record.status, [row["cause"] for row in record.lost]) == ("completed", ["hung"])
+    assert broken_promises(folder) == []
 
 
 def on(folder: Path, row: Row, host: str) -> bool:
@@ -229,7 +244,8 @@ def test_hosts_leave_nothing(tmp_path: Path) -> None:
             lambda: "through" in made.run("a", "timeout 5 bash -c 'echo > /dev/tcp/b/22' && echo through", check=False)
         )
         made.kill("b")
-        assert asleep.wait(20) != 0
+        asleep.communicate(timeout=20)
+        assert asleep.returncode != 0
     assert left() == before == ([], before[1])
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.resources import Host, Slot, choose_slot
+from cluster.resources import Host, Place, Slot, choose_slot
 from foundation import RequestError
 
 
@@ -47,3 +47,8 @@ def test_what_can_never_be_scheduled_is_refused(
     with pytest.raises(RequestError) as caught:
         choose_slot(hosts, asked_cpus, asked_gpus)
     assert message in str(caught.value)
+
+
+def test_a_head_that_takes_no_trials_does_not_count_among_the_hosts_with_cores() -> None:
+    place = Place(Slot(2, 0), [Host(0, 0), Host(8, 0), Host(4, 0), Host(1, 0)])
+    assert (place.host_cores, place.slots) == (4, 6)
