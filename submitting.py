@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import typer
 
@@ -21,7 +20,7 @@ def submit(
     from cluster.described import read_cluster_file
 
     if job is None:
-        cluster, arguments = Path(words[0]), words[1:]
+        cluster, arguments = submission.split(words)
         submission.check_arguments(arguments, f"convscout submit {cluster}")
         described = read_cluster_file(cluster)
         command = submission.ray_submit(cluster, arguments)

@@ -95,7 +95,9 @@ def _check_files(content: dict[str, Any], path: Path, problems: Problems) -> Non
     """Note files of this machine that the cluster's start would miss."""
     mounts, auth = content.get("file_mounts"), content.get("auth")
     for remote, local in mounts.items() if isinstance(mounts, dict) else ():
-        if isinstance(local, str) and not Path(local).expanduser().exists():
+        if not isinstance(local, str):
+            problems.add(f"{path}, file_mounts, {remote}: {local!r} was found, the path of a file here is needed")
+        elif not Path(local).expanduser().exists():
             remedy = ": make one by `ray get-auth-token --generate`" if str(remote).endswith("auth_token") else ""
             problems.add(f"{path}, file_mounts: {local} is not on this machine{remedy}")
     key = auth.get("ssh_private_key") if isinstance(auth, dict) else None

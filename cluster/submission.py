@@ -18,6 +18,14 @@ VERBS = ("analyze", "data", "plan", "report", "reproduce", "rescue", "resume", "
 OF_A_RUN = ("analyze", "report", "reproduce", "rescue", "resume", "show", "stop")  # their first argument is one
 
 
+def split(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the cluster's file and the arguments that follow it; `RequestError` where the first word is a command."""
+    if words[0] in VERBS and not Path(words[0]).is_file():
+        example = f"convscout submit CLUSTER.yaml -- {words[0]} ..."
+        raise RequestError(f"on which cluster? Name its file first, {example}, or --job ADDRESS")
+    return Path(words[0]), list(words[1:])
+
+
 def check_arguments(arguments: Sequence[str], example: str) -> None:
     """Raise `RequestError` unless the arguments begin with a command that can run on a head; `example` shows how."""
     if not arguments:
@@ -71,7 +79,7 @@ def left_behind(arguments: Sequence[str], described: Mapping[str, Any] | None) -
         path = Path(word.partition("=")[2] if word.startswith("--") and "=" in word else word)
         if not (os.sep in str(path) or path.suffix) or not path.expanduser().exists():
             continue
-        if described is None and not path.is_absolute() and path.resolve().is_relative_to(HOUSE):
+        if described is None and not path.is_absolute() and (HOUSE / path).exists():
             continue
         if any(_lies_in(path, Path(mount)) for mount in mounts):
             continue

@@ -84,7 +84,8 @@ class Hosts:
         self.shared = folder / "shared"
         self.address = {name: f"{NETWORK}.{number}" for number, name in enumerate(self.names, 10)}
         path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        self.environment = {"PATH": path, "PYTHONPATH": str(HOUSE), "HOME": str(HOME), **(environment or {})}
+        found = os.pathsep.join([str(HOUSE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.environment = {"PATH": path, "PYTHONPATH": found, "HOME": str(HOME), **(environment or {})}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Hosts":

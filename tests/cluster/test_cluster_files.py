@@ -213,6 +213,7 @@ def test_the_image_is_of_the_lock() -> None:
         ({"provider": {"head_ip": "a", "worker_ips": []}}, "provider: type must be given"),
         ({"available_node_types": {"a": {}}, "head_node_type": "a"}, "available_node_types is not for the local"),
         ({"file_mounts": {"~/x": "/no/such/file"}}, "file_mounts: /no/such/file is not on this machine"),
+        ({"file_mounts": {"~/x": 3}}, "file_mounts, ~/x: 3 was found, the path of a file here is needed"),
         ({"auth": {"ssh_private_key": "~/nokey"}}, "auth.ssh_private_key: ~/nokey is not on this machine"),
     ],
 )

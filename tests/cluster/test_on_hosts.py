@@ -93,6 +93,26 @@ def test_a_search_launched_by_ray_up_and_ray_submit_uses_all_workers(hosts: Host
     assert broken_promises(folder) == [], said
     started = [row for row in rows(folder) if row["event"] == "started"]
     assert {row["host"] for row in started} == {"one", "two"}
+    assert "ray_bootstrap_config.yaml" not in hosts.run("one", "ls ~")  # by which a head is known
+    said = hosts.run("laptop", f"convscout submit {hosts.shared}/cluster.yaml -- search 'no such data'; echo exit=$?")
+    assert "no such data" in said
+    assert "exit=1" in said  # Ray's, whatever the head's was
+    stopped_by_ctrl_c_on_the_laptop(hosts, folder)
+
+
+def stopped_by_ctrl_c_on_the_laptop(hosts: Hosts, folder: Path) -> None:
+    """Extend the search, press Ctrl-C where it was submitted, and go on: the head stops gently, and nothing is lost."""
+    submit = f"convscout submit {hosts.shared}/cluster.yaml -- resume {shlex.quote(str(folder))}"
+    log = hosts.shared / "log"
+    running = hosts.popen("laptop", f"{submit} --trials +4", log)
+    wait_for(lambda: [row for row in rows(folder) if row["event"] == "epoch" and row["trial"] >= 6], process=running)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(120) != 0
+    wait_for(lambda: rows(folder)[-1]["event"] == "interrupted")
+    wait_for(lambda: "convscout" not in hosts.run("head", "ps ax -o args | grep '[p]ython.*convscout.py'", check=False))
+    hosts.run("laptop", submit, timeout=400)
+    assert broken_promises(folder) == []
+    assert len(read_history(folder).trials) == 10
 
 
 def start_by_hand(hosts: Hosts, *workers_too: str, before: str = "") -> None:

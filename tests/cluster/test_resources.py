@@ -52,3 +52,4 @@ def test_what_can_never_be_scheduled_is_refused(
 def test_a_head_that_takes_no_trials_does_not_count_among_the_hosts_with_cores() -> None:
     place = Place(Slot(2, 0), [Host(0, 0), Host(8, 0), Host(4, 0), Host(1, 0)])
     assert (place.host_cores, place.slots) == (4, 6)
+    assert Place(Slot(2, 0), [Host(0, 0)]).host_cores == 2  # none has come yet

@@ -150,6 +150,7 @@ def test_print_only_prints_one_line_that_can_be_pasted(cluster: Path) -> None:
     [
         (["CLUSTER"], "what is to run there? Write it after --"),
         (["CLUSTER", "--", "serach", "digits"], "command 'serach' is not known: did you mean 'search'?"),
+        (["--", "search", "digits"], "on which cluster? Name its file first, convscout submit CLUSTER.yaml -- search"),
         (["no.yaml", "--", "search", "digits"], "the cluster file no.yaml cannot be read"),
     ],
 )
