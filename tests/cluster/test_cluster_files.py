@@ -28,6 +28,32 @@ if prepared["provider"]["type"] == "local":  # the others ask their cloud
 validate_config(prepared)
 print(json.dumps(prepared))
 """
+# Ray's own bootstrap of a cloud, whose client is a stand-in that refuses to make anything: what it leaves is what the
+# machines are asked for with.
+BOOTSTRAP = """
+import json, sys, yaml
+from importlib import import_module
+from unittest.mock import MagicMock
+for name in ("boto3", "boto3.exceptions", "boto3.resources.base", "botocore", "botocore.client", "botocore.config",
+             "googleapiclient", "googleapiclient.discovery", "googleapiclient.errors", "google_auth_httplib2",
+             "httplib2", "google.auth",
+             "google.oauth2", "google.oauth2.credentials"):
+    sys.modules[name] = MagicMock(__version__="1.40.0")
+from ray.autoscaler._private.util import prepare_config, validate_config
+prepared = prepare_config(yaml.safe_load(open(sys.argv[1])))
+kind = prepared["provider"]["type"]
+cloud = import_module(f"ray.autoscaler._private.{kind}.config")
+steps = {"aws": ["iam_role", "key_pair", "subnet"], "gcp": ["iam_role", "key_pair", "project"]}[kind]
+for name in (f"_configure_{step}" for step in steps):
+    setattr(cloud, name, lambda config, *clients: config)
+for name in ("_upsert_security_groups", "_list_subnets"):
+    setattr(cloud, name, MagicMock(side_effect=RuntimeError(f"{name}: Ray would make or choose what we name")))
+cloud.construct_clients_from_provider_config = lambda provider: (None,) * 4
+prepared["auth"]["ssh_private_key"] = "key"
+done = getattr(cloud, f"bootstrap_{kind}")(prepared)
+validate_config({key: value for key, value in done.items() if key != "head_node"})
+print(json.dumps({key: each["node_config"] for key, each in done["available_node_types"].items()}))
+"""
 # Of ray-operator/apis/ray/v1 (KubeRay 1.6): what a RayJob may hold.
 JOB_FIELDS = """activeDeadlineSeconds backoffLimit preRunningDeadlineSeconds rayClusterSpec submitterPodTemplate
 metadata clusterSelector submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode
@@ -117,6 +143,18 @@ def test_nothing_is_open_and_a_token_is_asked_for(name: str) -> None:
             each["node_config"]["networkInterfaces"][0]["subnetwork"]
             for each in content["available_node_types"].values()
         )
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_rays_bootstrap_of_a_cloud_takes_what_the_file_names_and_opens_nothing(filled: Any, name: str) -> None:
+    path = filled(name)
+    done = subprocess.run(
+        [sys.executable, "-c", BOOTSTRAP, str(path)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    asked = {key: each["node_config"] for key, each in yaml.safe_load(path.read_text())["available_node_types"].items()}
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {key: {name: each[name] for name in asked[key]} for key, each in found.items()} == asked
 
 
 def test_cloud_workers_are_spot_machines() -> None:
