@@ -20,7 +20,7 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-slow     what takes minutes: large models exported to every format"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some half an hour"
-	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 15 minutes"
+	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"

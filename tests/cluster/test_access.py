@@ -140,6 +140,8 @@ def test_auto_is_the_cluster_that_this_host_is_part_of(tmp_path: Path, monkeypat
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with pytest.raises(RequestError, match="this host is part of no Ray cluster"):
         address_here()
+    with pytest.raises(RequestError, match="--address local uses this machine alone"):
+        address_here()
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
     assert address_here() == "10.0.0.1:6379"
