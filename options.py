@@ -50,7 +50,7 @@ EpochTimeout = Annotated[
 ]
 ConfigFile = Annotated[str | None, Option(help="YAML file with these options as keys")]
 
-Submitted = Annotated[list[str], Argument(metavar="[CLUSTER.yaml] -- COMMAND...", help="The cluster, and what runs")]
+Submitted = Annotated[list[str], Argument(metavar="[CLUSTER.yaml] -- COMMAND", help="The cluster, and what runs")]
 JobAddress = Annotated[str | None, Option("--job", help="Through `ray job submit` to this dashboard, without a file")]
 PrintOnly = Annotated[bool, Option("--print", help="Only print the line of Ray that does it, quoted for a shell")]
 

@@ -39,9 +39,9 @@ def address_here() -> str:
         return note.read_text(encoding="utf-8").strip()
     except OSError:
         raise RequestError(
-            "--address auto: this host is part of no Ray cluster. (It is what a host uses that `ray up` once made a head: "
-            f"it has {BOOTSTRAP}.) Start one by `ray up CLUSTER.yaml`, or by `ray start --head` here; --address local uses "
-            "this machine alone"
+            "--address auto: this host is part of no Ray cluster. Start one by `ray up CLUSTER.yaml`, or by `ray start "
+            "--head` here; --address local uses this machine alone (auto is what a host uses that `ray up` once made a "
+            f"head, which left {BOOTSTRAP})"
         ) from None
 
 
