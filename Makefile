@@ -12,7 +12,7 @@ REPEATS := 5
 RACE := benchmarks/race/.venv
 KEEP :=
 
-.PHONY: help setup demo example test test-slow test-faults soak bench bench-race check lock clean
+.PHONY: help setup demo example test test-slow test-faults test-hosts soak bench bench-race check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
@@ -20,6 +20,7 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make test-slow     what takes minutes: large models exported to every format"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some half an hour"
+	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
@@ -51,6 +52,11 @@ test-slow: $(SETUP)
 
 test-faults: $(SETUP)
 	$(BIN)/python -m pytest -m faults tests
+
+# Ray's job server needs more packages, whose agents slow down a start of Ray on one machine.
+test-hosts: $(SETUP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement cluster/requirements.lock
+	$(BIN)/python -m pytest -m hosts tests
 
 soak: $(SETUP)
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
@@ -84,6 +90,8 @@ check: $(SETUP)
 lock: $(SETUP)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --upgrade --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra cluster --upgrade --constraint requirements.lock \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file cluster/requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

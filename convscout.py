@@ -14,6 +14,7 @@ import typer
 import delivery
 import options
 import planning
+import submitting
 import terminal
 from terminal import errors, say
 
@@ -278,6 +279,7 @@ def report(run: options.Run, storage: options.Storage = "runs") -> None:
 
 app.command()(delivery.predict)
 app.command()(delivery.export)
+app.command()(submitting.submit)
 
 
 @app.command()

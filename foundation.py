@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,9 +234,19 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def this_host() -> str:
+    """Return a name that no other host has: machines made from one image may share their host name, and containers of
+    one machine have process ids of their own."""
+    known = []
+    with suppress(OSError):  # there is no /proc
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return f"{socket.gethostname()}-{hashlib.sha256(''.join(known).encode()).hexdigest()[:8]}"
+
+
 def _beside(path: Path) -> Path:
     """Return where this process writes what is to become `path`; what a dead process of this host left is removed."""
-    start = f".{path.name}.{socket.gethostname()}."
+    start = f".{path.name}.{this_host()}."
     for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
         pid = left.name.removeprefix(start).removesuffix(".tmp")
         if pid.isdigit() and not _lives(int(pid)):

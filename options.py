@@ -50,6 +50,10 @@ EpochTimeout = Annotated[
 ]
 ConfigFile = Annotated[str | None, Option(help="YAML file with these options as keys")]
 
+Submitted = Annotated[list[str], Argument(metavar="[CLUSTER.yaml] -- COMMAND", help="The cluster, and what runs")]
+JobAddress = Annotated[str | None, Option("--job", help="Through `ray job submit` to this dashboard, without a file")]
+PrintOnly = Annotated[bool, Option("--print", help="Only print the line of Ray that does it, quoted for a shell")]
+
 Finalists = Annotated[int, Option(help="How many of the best configurations go on, baselines among them counted")]
 Seeds = Annotated[int, Option(help="Runs of each contender, each with a fresh seed")]
 Folds = Annotated[int, Option(help="Choose the epochs by cross-validation with so many folds; 0: none")]

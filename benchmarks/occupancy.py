@@ -49,7 +49,14 @@ class Busy(Trainable):  # type: ignore[misc]
         if not self.begun:
             self.begun = True
             self.writer.begin(Path(self.given["checkpoints"]), attempt, "busy")
-            started = {"kind": "started", "attempt": attempt, "host": "here", "pid": os.getpid(), "epochs": []}
+            started = {
+                "kind": "started",
+                "attempt": attempt,
+                "host": "here",
+                "node": "here",
+                "pid": os.getpid(),
+                "epochs": [],
+            }
             return {"report": json.dumps(started)}
         began = time.time()
         products = multiply(EPOCH_SECONDS)

@@ -72,7 +72,14 @@ def _ours(trials: int, reports: int) -> dict[str, Any]:
         def step(self) -> dict[str, Any]:
             if not self.done:
                 self.done = 1
-                started = {"kind": "started", "attempt": self.attempt, "host": "here", "pid": 1, "epochs": []}
+                started = {
+                    "kind": "started",
+                    "attempt": self.attempt,
+                    "host": "here",
+                    "node": "here",
+                    "pid": 1,
+                    "epochs": [],
+                }
                 return {"report": json.dumps(started)}
             report = {"kind": "epoch", "attempt": self.attempt, "epoch": epoch_row(self.done, 0.01)}
             self.done += 1

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -12,17 +13,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
+from cluster.access import ANSWER_SECONDS, address_here, authenticate, default_address
 from cluster.resources import Slot, of_kind
 from foundation import RequestError
 
-ANSWER_SECONDS = 5.0
 HOST_SECONDS = 60.0  # a host's first process starts in some 5 s, with torch in 15
 REMEDY = "Start a cluster with `ray start --head`, or leave --address out to use this machine alone"
 
 # Each with the reason it is not left at Ray's default (2.60).
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the user's machine unasked
-    "RAY_AUTH_MODE": "disabled",  # or a local start writes ~/.ray/auth_token
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; our workers take their device from the slot
     "RAY_DEDUP_LOGS": "0",
@@ -39,20 +39,29 @@ ENVIRONMENT = {
 
 # For a cluster of our own, which runs nothing but trials.
 LOCAL = {
+    "RAY_AUTH_MODE": "disabled",  # or its start writes ~/.ray/auth_token; for a cluster of others, its head says it
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # nobody will start another head at the same place; Ray waits 60 s
     # Workers begin to import while Ray still starts: the first batch comes 4 s earlier.
     "RAY_preload_python_modules": "torch,trainables.trainable,trainables.training,trainables.checkpoint",
 }
 
 
+_joined: list[Any] = []  # what made this machine a part of a cluster of others
+
+
 def connect(address: str | None = None) -> Any:
     """Return the `ray` module, connected: to the cluster at `address`, or to a new one on this machine.
 
-    A driver that is already connected stays so, and one that runs as a job joins its own cluster (`RAY_ADDRESS`).
-    Raises `RequestError` when nothing answers at `address` or it runs another version.
+    A driver that is already connected stays so, and one that runs as a job joins its own cluster (`RAY_ADDRESS`), one
+    on a head made by `ray up` that head's. A machine that is no part of the cluster joins it for as long as it is
+    connected, without resources. Raises `RequestError` when nothing answers at `address`, it does not let us in, or
+    it runs another version.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _check_answers(address)
+    address = address or default_address()
+    if address != "local":
+        address = address_here() if address == "auto" else address
+        _check_answers(address)
+        _set_authentication(authenticate(address))
     for name, value in (ENVIRONMENT | (LOCAL if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
@@ -65,6 +74,8 @@ def connect(address: str | None = None) -> Any:
             return ray
         try:
             with _nothing_but_trials() if address == "local" else nullcontext():
+                if address != "local":
+                    _join(address)
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RequestError(f"--address {address}: {str(error).strip()}. {REMEDY}") from error
@@ -97,10 +108,50 @@ def _print_nothing(*_: Any, **__: Any) -> None:
     """Take the place of what prints Ray's own notes on standard output, log_to_driver or not, among our tables."""
 
 
+def _set_authentication(mode: str) -> None:
+    """Let Ray use the cluster's mode; `RequestError` in a process that imported Ray earlier, with another."""
+    before, os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE"), mode
+    if "ray._raylet" in sys.modules:
+        raylet: Any = import_module("ray._raylet")
+        if raylet.get_authentication_mode() != getattr(raylet.AuthenticationMode, mode.upper()):
+            raise RequestError(
+                f"RAY_AUTH_MODE is {before or 'not set'}, and Ray was imported before the cluster was asked: it needs "
+                f"RAY_AUTH_MODE={mode} in the environment from the start"
+            )
+
+
+def _join(address: str) -> None:
+    """Make this machine a part of the cluster, without resources, where it is none: Ray needs a raylet beside a driver.
+
+    It ends with this process. Without it Ray gives up after 60 s.
+    """
+    from ray._private import ray_constants, services
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    raylet: Any = import_module("ray._raylet")
+    known = {node.hex() for node in raylet.GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS)}
+    if known & set(services.find_node_ids()):
+        return
+    here = services.node_ip_address_from_perspective(address)
+    joined = RayParams(
+        gcs_address=address,
+        node_ip_address=here,
+        num_cpus=0,
+        num_gpus=0,
+        object_store_memory=ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES,
+        include_log_monitor=False,
+    )
+    _joined.append(Node(joined, head=False, shutdown_at_exit=True, spawn_reaper=True))
+
+
 def _check_answers(address: str) -> None:
     """Raise `RequestError` unless something listens at HOST:PORT; Ray itself would try for more than ten minutes."""
-    if address in ("local", "auto") or "://" in address:
-        return
+    if "://" in address:
+        raise RequestError(
+            f"--address {address}: Ray's client cannot run a search. Give the head's HOST:PORT, mostly port 6379; from "
+            "where the cluster's ports cannot be reached, `convscout submit` runs it on the head"
+        )
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():
         raise RequestError(f"--address {address}: write HOST:PORT, such as 10.0.0.1:6379, or auto. {REMEDY}")
@@ -191,19 +242,24 @@ def import_beside(*modules: str) -> None:
     threading.Thread(target=work, name="import", daemon=True).start()
 
 
-def end_process(host: str, pid: int) -> None:
-    """Kill a process of the cluster; one that is gone already, or whose host is, needs no more."""
-    if host == socket.gethostname():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return
+def end_process(node: str, pid: int) -> None:
+    """Kill a process of the cluster, on the host that Ray knows as `node`; one that is gone already needs no more.
+
+    Hosts are not told apart by their names: machines made from one image may share theirs.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    for node in ray.nodes():
-        if node["Alive"] and node["NodeManagerHostname"] == host:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(end_process).remote(host, pid)
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(pid)
+    elif any(each["Alive"] and each["NodeID"] == node for each in ray.nodes()):
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_kill).remote(pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def is_own_cluster() -> bool:
@@ -220,3 +276,5 @@ def disconnect() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+    while _joined:
+        _joined.pop().kill_all_processes(check_alive=False, allow_graceful=True)

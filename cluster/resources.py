@@ -103,8 +103,8 @@ class Place:
 
     @property
     def host_cores(self) -> int:
-        """The cores of the smallest host."""
-        return int(min(host.cpus for host in self.hosts))
+        """The cores of the smallest host that takes trials: a cluster's head often takes none."""
+        return int(min((host.cpus for host in self.hosts if self.slot.how_many([host])), default=self.slot.cpus))
 
     def room(self, hosts: Sequence[Host], spare: int = 0) -> int:
         """Return how many trials there may be at a time on these hosts, with `spare` more."""

@@ -39,7 +39,7 @@ def _stages(record: TrialRecord) -> list[list[Row]]:
 class Watchdog:
     """Watches the workers of a dispatcher from a thread of its own while it is entered.
 
-    `end(host, pid)` kills a worker; that its trial has hung is noted in `dispatcher.hung` before. Time is counted in
+    `end(node, pid)` kills a worker; that its trial has hung is noted in `dispatcher.hung` before. Time is counted in
     ticks of a monotonic clock, none longer than two: while the machine slept, no trial was late.
     """
 
@@ -80,7 +80,7 @@ class Watchdog:
                 self.dispatcher.hung[key] = (
                     f"epoch {epoch} hung: no end after {waited:.0f} s, {allowed:.0f} are allowed"
                 )
-                self.end(beat["host"], beat["pid"])
+                self.end(beat["node"], beat["pid"])
 
     def _watch(self) -> None:
         before = time.monotonic()

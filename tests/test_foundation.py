@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from foundation import (
     folder_written_beside,
     printable,
     seed_from,
+    this_host,
     unknown_word,
     write_json,
     written_beside,
@@ -83,13 +83,13 @@ def test_control_characters_are_made_visible() -> None:
 def test_what_a_dead_process_left_beside_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     for pid in (done.stdout.strip(), str(os.getppid())):
-        (tmp_path / f".cache.{socket.gethostname()}.{pid}.tmp").mkdir()
+        (tmp_path / f".cache.{this_host()}.{pid}.tmp").mkdir()
     (tmp_path / f".cache.other-host.{done.stdout.strip()}.tmp").mkdir()
     with folder_written_beside(tmp_path / "cache") as beside:
         (beside / "file").touch()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(
-        [f".cache.{socket.gethostname()}.{os.getppid()}.tmp", f".cache.other-host.{done.stdout.strip()}.tmp", "cache"]
+        [f".cache.{this_host()}.{os.getppid()}.tmp", f".cache.other-host.{done.stdout.strip()}.tmp", "cache"]
     )
 
 
@@ -111,7 +111,7 @@ def test_a_fault_happens_the_nth_time_over_all_processes(tmp_path: Path, monkeyp
 def test_what_a_dead_process_left_that_nobody_waited_for_is_removed_too(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
-        left = tmp_path / f".cache.{socket.gethostname()}.{dead.pid}.tmp"
+        left = tmp_path / f".cache.{this_host()}.{dead.pid}.tmp"
         left.mkdir()
         with folder_written_beside(tmp_path / "cache"):
             assert not left.exists()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray import get_runtime_context
 from ray.tune import Trainable
 
 from foundation import RequestError, fault
@@ -151,6 +152,7 @@ class TrialWorker:
             "kind": "started",
             "attempt": given["attempt"],
             "host": socket.gethostname(),
+            "node": get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "device": name_of(self.training.device),
             **({"workers": self.team.size} if self.team.size > 1 else {}),

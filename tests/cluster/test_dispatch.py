@@ -38,7 +38,15 @@ def dispatcher(ledger: Ledger, count: int = 1, decide: Decide = lambda *_: None,
 
 
 def started(attempt: int = 1, epochs: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
-    return {"kind": "started", "attempt": attempt, "host": "h", "pid": 1, "n_params": 5, "epochs": list(epochs)}
+    return {
+        "kind": "started",
+        "attempt": attempt,
+        "host": "h",
+        "node": "h",
+        "pid": 1,
+        "n_params": 5,
+        "epochs": list(epochs),
+    }
 
 
 def epoch(number: int, val_loss: float | None = 1.0) -> dict[str, Any]:

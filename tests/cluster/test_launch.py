@@ -54,7 +54,11 @@ def trainable() -> type:
                 (self.folder / self.name).touch()
                 if self.given["trial"] == 5:
                     self.until((self.folder / "second").exists)
-                return {"report": json.dumps({"kind": "started", "host": "here", "pid": 1, "epochs": [], **attempt})}
+                return {
+                    "report": json.dumps(
+                        {"kind": "started", "host": "here", "node": "here", "pid": 1, "epochs": [], **attempt}
+                    )
+                }
             (self.folder / f"trial-{self.given['trial']}").touch()
             row = dict.fromkeys(("train_loss", "val_loss", "val_accuracy", "seconds"), 0.5) | {"epoch": 1}
             return {"report": json.dumps({"kind": "epoch", "epoch": row, **attempt})}

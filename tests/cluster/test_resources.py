@@ -77,3 +77,9 @@ def test_more_workers_than_the_hosts_can_ever_hold_are_refused(
     with pytest.raises(RequestError) as caught:
         place.check_team(room + 1)
     assert str(caught.value) == message
+
+
+def test_a_head_that_takes_no_trials_does_not_count_among_the_hosts_with_cores() -> None:
+    place = Place(Slot(2, 0), [Host(0, 0), Host(8, 0), Host(4, 0), Host(1, 0)])
+    assert (place.host_cores, place.slots) == (4, 6)
+    assert Place(Slot(2, 0), [Host(0, 0)]).host_cores == 2  # none has come yet

@@ -20,10 +20,10 @@ class Hall:
         propose = lambda _: Proposal("search", "cnn", {}, 0, WORK, "random")  # noqa: E731
         self.dispatcher = Dispatcher(Ledger(folder), ["search"], propose, lambda *_: None)
         self.ended: list[tuple[str, int]] = []
-        self.watchdog = Watchdog(self.dispatcher, lambda host, pid: self.ended.append((host, pid)), epoch_timeout)
+        self.watchdog = Watchdog(self.dispatcher, lambda node, pid: self.ended.append((node, pid)), epoch_timeout)
         for pid, key in enumerate("ab"):
             self.dispatcher.hand_out(key)
-            self.report(key, kind="started", attempt=1, host="here", pid=pid, n_params=1, epochs=[])
+            self.report(key, kind="started", attempt=1, host="here", node="here", pid=pid, n_params=1, epochs=[])
 
     def report(self, key: str, **report: Any) -> None:
         self.dispatcher.report(key, report)
