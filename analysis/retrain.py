@@ -19,6 +19,7 @@ from cluster.ledger import Ledger
 from cluster.proposal import Proposal
 from cluster.session import open_session
 from cluster.storage import read_experiment, run_argument
+from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 
@@ -194,11 +195,11 @@ def run_trials(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
     spec = experiment["spec"]
-    place = open_session(spec, calibrated)
+    place = open_session(spec, calibrated, folder)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     watching = watchers(folder, experiment, roles, place.slots, what=what, wanted=wanted, quiet=quiet)
     dispatcher = Dispatcher(ledger, roles, next_work, lambda *_: None, watching, in_order=place.slots == 1)
-    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
+    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"], trial_store(folder))
     if not launch(ImageTrainable, dispatcher, place, parameters):
         raise KeyboardInterrupt

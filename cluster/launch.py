@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
+from cluster.mirror import fetch_validated
 from cluster.resources import Place
+from cluster.storage import TRIALS
 from cluster.watchdog import Watchdog
 
 
@@ -72,6 +74,7 @@ def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: di
         dispatcher.close()
     if dispatcher.halt:
         raise dispatcher.halt
+    fetch_validated(dispatcher.ledger.path.parent, TRIALS)
     if dispatcher.interrupted:
         dispatcher.write("interrupted")
     return not dispatcher.interrupted

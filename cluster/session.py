@@ -1,13 +1,16 @@
 """What search and analysis share before they launch: what has changed since, the cluster, and room for trials."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from cluster.connect import connect
+from cluster.connect import connect, is_own_cluster
 from cluster.history import Row
 from cluster.ledger import Ledger
+from cluster.marker import storage_problems
 from cluster.resources import Place, Slot, choose_slot, hosts_of
 from cluster.storage import versions
+from foundation import RequestError
 
 Tell = Callable[[str], None]
 
@@ -26,13 +29,16 @@ def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> N
         tell(f"Since this experiment last ran, {', '.join(changed)}: results may differ.")
 
 
-def open_session(spec: Mapping[str, Any], calibrated: Row | None) -> Place:
+def open_session(spec: Mapping[str, Any], calibrated: Row | None, folder: Path | None = None) -> Place:
     """Return the place of the trials on the cluster that the request names, connecting to it first.
 
     The slot is the one that was calibrated, where that still fits: one size per experiment. Raises `RequestError`
-    when the cluster does not answer or can never hold a trial.
+    when the cluster does not answer or can never hold a trial, or has a host that does not reach the experiment's
+    `folder`; a cluster of our own is this host.
     """
     hosts = hosts_of(connect(spec["address"]))
+    if folder and not is_own_cluster() and (problems := storage_problems(folder)):
+        raise RequestError(*problems)
     slot = Slot(**calibrated["slot"]) if calibrated else None
     if slot is None or slot.how_many(hosts) < 1:
         slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])

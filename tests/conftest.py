@@ -1,5 +1,9 @@
 """What several rooms' tests share: generated images that can be learned, and a cache of them."""
 
+import subprocess
+import sys
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,3 +47,53 @@ def make_images() -> MakeImages:
 def striped(make_images: MakeImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of 3 classes with 40 coloured images of 28 x 28 each."""
     return make_images(tmp_path_factory.mktemp("data") / "striped")
+
+
+MOTO = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server._server.server_port, flush=True)
+input()
+"""
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Return the address of a real S3 server, a process of its own on this machine, with a bucket `trials`."""
+    pytest.importorskip("s3fs", reason="needs the extra dev: s3fs is not installed")
+    pytest.importorskip("moto", reason="needs the extra dev: moto is not installed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", MOTO],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        request = urllib.request.Request(f"{address}/trials", method="PUT")
+        urllib.request.urlopen(request, timeout=60).close()
+        yield address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a storage of its own on the S3 server, with the environment that leads there."""
+    environment = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "CONVSCOUT_CACHE": str(tmp_path_factory.mktemp("cache")),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://trials/{uuid.uuid4().hex[:12]}"

@@ -24,15 +24,19 @@ class WorkerRetired(Exception):
 
 
 def worker_parameters(
-    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float
+    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float, store: Any = None
 ) -> dict[str, Any]:
-    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row."""
+    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row.
+
+    `store` (`cluster.trial_store.TrialStore`) keeps a trial's files where the workers do not share a folder.
+    """
     return {
         "folder": str(folder),
         "cache_folder": experiment["data"]["cache"],
         "sources": experiment["sources"],
         "settings": calibrated["settings"],
         "checkpoint_seconds": checkpoint_seconds,
+        "store": store,
     }
 
 
@@ -63,6 +67,7 @@ class ImageTrainable(Trainable):
         sources: dict[str, str] | None = None,
         settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
+        store: Any = None,
     ) -> None:
         """Keep what is the same for all trials; called once per process."""
         from trainables.checkpoint import Writer
@@ -71,7 +76,8 @@ class ImageTrainable(Trainable):
         self.sources, self.settings = sources or {}, settings or {}
         self.checkpoint_seconds = checkpoint_seconds
         self.training: Any = None
-        self.writer = Writer()
+        self.store = store
+        self.writer = Writer(store.keep_checkpoint if store else None)
         self.bad_outcomes = 0
         self.reset_config(config)
 
@@ -84,6 +90,8 @@ class ImageTrainable(Trainable):
     def cleanup(self) -> None:
         """End with nothing half written."""
         self.writer.drop()
+        if self.store:
+            self.store.clear()
 
     def step(self) -> dict[str, Any]:
         """Begin the trial, or train one epoch of it, and report."""
@@ -120,7 +128,10 @@ class ImageTrainable(Trainable):
         if self.training is None:
             self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
         self.training.use(settings)
-        self.checkpoints = Path(given["checkpoints"])
+        self.here, self.checkpoints = self.folder, Path(given["checkpoints"])
+        if self.store:  # before its latest checkpoint is looked for
+            self.here = self.store.folder
+            self.checkpoints = self.store.begin(self._trial_name()) / self.checkpoints.name
         kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(
             given["architecture"],
@@ -179,7 +190,9 @@ class ImageTrainable(Trainable):
 
         if self.training.validated is not None:
             losses = self.handed_out["work"].get("keep_losses", False)
-            write_validated(self.checkpoints.parent, epoch, self.training.validated, losses=losses)
+            files = write_validated(self.checkpoints.parent, epoch, self.training.validated, losses=losses)
+            for file in files if self.store else ():
+                self.store.keep_file(file)
 
     def _unwritten(self, error: OSError) -> dict[str, Any]:
         path = error.filename or self.checkpoints
@@ -201,9 +214,13 @@ class ImageTrainable(Trainable):
         written = self.writer.finish() if wanted else self.writer.collect()
         self.write_seconds = max([self.write_seconds, *(saved.seconds for saved in written)])
         return [
-            {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.folder)), "sha256": saved.sha256}
+            {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.here)), "sha256": saved.sha256}
             for saved in written
         ]
+
+    def _trial_name(self) -> str:
+        """Return how the trial's folder is called in the experiment, `trials/0007`."""
+        return Path(self.handed_out["checkpoints"]).parent.relative_to(self.folder).as_posix()
 
     def _identity(self) -> str:
         """Return, as text, all that a kept state must agree with before this trial may go on from it."""
