@@ -18,7 +18,7 @@ from cluster.history import History
 from cluster.lock import Lock, is_held_here
 from cluster.mirror import Uploader, fetching
 from cluster.remote import Remote, refusal, store_of
-from cluster.segments import Segments, fetch_segments, segment_names
+from cluster.segments import Segments, fetch_segments, is_replaced, segment_names
 from foundation import RequestError, fault
 
 LEDGER = "ledger.jsonl"
@@ -73,14 +73,12 @@ def fetch_ledger(folder: Path) -> None:
     store = store_of(folder)
     if store is None:
         return
-    with fetching(folder):
-        if not is_held_here(folder):
-            _fetch(store, folder)
-
-
-def _fetch(store: Remote, folder: Path) -> int:
     try:
-        return fetch_segments(store, folder, folder / LEDGER)
+        with fetching(folder):
+            if not is_held_here(folder):
+                if is_replaced(store, folder):  # what is here may be the last copy
+                    folder.rename(folder.with_name(f".{folder.name}.replaced-{time.time_ns()}"))
+                fetch_segments(store, folder, folder / LEDGER)
     except OSError as error:
         raise RequestError(refusal(store.url, error)) from error
 
@@ -113,7 +111,11 @@ class Ledger:
         self._segments: Segments | None = None
         self._uploader: Uploader | None = None
         if store := store_of(folder):
-            self._open_store(store, folder)
+            try:
+                self._open_store(store, folder)
+            except BaseException:
+                self._let_go()
+                raise
         if self.path.exists():
             for row in read_rows(self.path):
                 self.history.apply(row)
@@ -126,7 +128,9 @@ class Ledger:
     def _open_store(self, store: Remote, folder: Path) -> None:
         """Bring this host up to the store, and the store up to what the last driver here could not store."""
         with fetching(folder):
-            stored = _fetch(store, folder)
+            if is_replaced(store, folder):
+                raise RequestError(f"{store.url} has become another experiment meanwhile: ask again")
+            stored = fetch_segments(store, folder, self.path)
             self._uploader = Uploader(store, folder)
         self._segments = Segments(store, folder, stored)
         if self.path.exists():
@@ -187,10 +191,15 @@ class Ledger:
                 self._segments.close()
                 self._uploader.close()
         finally:
-            if self._uploader:
-                self._uploader.stop()
-            if self._own_lock:
-                self._own_lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._segments:
+            self._segments.stop()
+        if self._uploader:
+            self._uploader.stop()
+        if self._own_lock:
+            self._own_lock.release()
 
     def __enter__(self) -> "Ledger":
         return self

@@ -18,6 +18,17 @@ PUSH_SECONDS = 1.0
 FIRST = 1
 
 
+def is_replaced(store: Remote, folder: Path) -> bool:
+    """Whether a mirror is of an experiment that is no longer in the store, or of an earlier one of the same name."""
+    first = folder / _name(FIRST)
+    if not first.exists():
+        return False
+    try:
+        return store.read(_name(FIRST)) != first.read_bytes()
+    except FileNotFoundError:
+        return True
+
+
 def fetch_segments(store: Remote, folder: Path, ledger: Path) -> int:
     """Bring the ledger file of a host up to what the store holds, and return how many segments that is.
 
@@ -33,11 +44,6 @@ def fetch_segments(store: Remote, folder: Path, ledger: Path) -> int:
             )
     if not names:
         return 0
-    kept = folder / SEGMENTS
-    first = store.read(names[0])
-    if not (folder / names[0]).exists() or (folder / names[0]).read_bytes() != first:  # of another experiment
-        for path in kept.glob("*"):
-            path.unlink()
     at_once(lambda name: store.fetch(name, folder / name), [name for name in names if not (folder / name).exists()])
     stored = b"".join((folder / name).read_bytes() for name in names)
     here = ledger.read_bytes() if ledger.exists() else b""
@@ -74,10 +80,14 @@ class Segments:
 
     def close(self) -> None:
         """Store what is left, and end."""
-        self._ended.set()
-        self._thread.join()
+        self.stop()
         self._push()
         self._raise_if_failed()
+
+    def stop(self) -> None:
+        """End as things are."""
+        self._ended.set()
+        self._thread.join()
 
     def _keep_pushing(self) -> None:
         while not self._ended.wait(PUSH_SECONDS / 4):
@@ -93,6 +103,7 @@ class Segments:
             name = _name(self._next)
             try:
                 self._create(name, content)
+                (self.folder / SEGMENTS).mkdir(exist_ok=True)
                 with written_beside(self.folder / name) as beside:
                     beside.write_bytes(content)
             except (HaltError, OSError) as error:

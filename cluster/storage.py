@@ -49,9 +49,8 @@ def experiment_folder(storage: str, name: str) -> Path:
 def _fetched(url: str, name: str) -> Path:
     """Return the mirror of an experiment, with what it was asked and what happened so far."""
     folder = mirror_folder(url) / name
-    if (Remote(url).under(name)).objects():
-        fetch(folder)
-        fetch_ledger(folder)
+    fetch_ledger(folder)
+    fetch(folder)
     return folder
 
 

@@ -1,7 +1,6 @@
 """What every kind of store must do, through the same few operations."""
 
 import pickle
-
 from pathlib import Path
 
 import pytest
