@@ -126,9 +126,11 @@ class Remote:
     def check_bucket(self) -> None:
         """Raise OSError unless the bucket is there and may be looked into."""
         with self._speaking("") as (system, path):
-            bucket = path.split("/")[0]
-            if self._protocol in PACKAGES and not system.exists(bucket):
-                raise FileNotFoundError(errno.ENOENT, "there is no such bucket")
+            if self._protocol in PACKAGES:  # exists() would take any error for no
+                try:
+                    system.info(path.split("/")[0])
+                except FileNotFoundError as error:
+                    raise FileNotFoundError(errno.ENOENT, "there is no such bucket") from error
 
     def check(self) -> None:
         """Raise OSError unless objects can be written here, read, removed, and made only where there is none."""

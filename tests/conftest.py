@@ -1,10 +1,12 @@
 """What several rooms' tests share: generated images that can be learned, and a cache of them."""
 
+import os
 import subprocess
 import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import cv2
@@ -58,9 +60,9 @@ input()
 """
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """Return the address of a real S3 server, a process of its own on this machine, with a bucket `trials`."""
+@contextmanager
+def _s3_process(**environment: str) -> Iterator[str]:
+    """Yield the address of an S3 server, a process of its own on this machine."""
     pytest.importorskip("s3fs", reason="needs the extra dev: s3fs is not installed")
     pytest.importorskip("moto", reason="needs the extra dev: moto is not installed")
     process = subprocess.Popen(
@@ -69,16 +71,29 @@ def s3_server() -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **environment},
     )
     try:
         assert process.stdout is not None
-        address = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        request = urllib.request.Request(f"{address}/trials", method="PUT")
-        urllib.request.urlopen(request, timeout=60).close()
-        yield address
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def s3_process() -> Callable[..., AbstractContextManager[str]]:
+    """Return what starts another S3 server, with variables for its environment."""
+    return _s3_process
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Return the address of a real S3 server with a bucket `trials`."""
+    with _s3_process() as address:
+        request = urllib.request.Request(f"{address}/trials", method="PUT")
+        urllib.request.urlopen(request, timeout=60).close()
+        yield address
 
 
 @pytest.fixture
