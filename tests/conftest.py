@@ -60,13 +60,24 @@ input()
 """
 
 
+EMULATOR = """
+import socket
+from gcp_storage_emulator.server import create_server
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+server = create_server("127.0.0.1", port, in_memory=True, default_bucket="trials")
+server.start()
+print(port, flush=True)
+input()
+"""
+
+
 @contextmanager
-def _s3_process(**environment: str) -> Iterator[str]:
-    """Yield the address of an S3 server, a process of its own on this machine."""
-    pytest.importorskip("s3fs", reason="needs the extra dev: s3fs is not installed")
-    pytest.importorskip("moto", reason="needs the extra dev: moto is not installed")
+def _server(script: str, **environment: str) -> Iterator[str]:
+    """Yield the address of a server on this machine, a process of its own that prints its port."""
     process = subprocess.Popen(
-        [sys.executable, "-c", MOTO],
+        [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -79,6 +90,15 @@ def _s3_process(**environment: str) -> Iterator[str]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def _s3_process(**environment: str) -> Iterator[str]:
+    """Yield the address of an S3 server, a process of its own on this machine."""
+    pytest.importorskip("s3fs", reason="needs the extra dev: s3fs is not installed")
+    pytest.importorskip("moto", reason="needs the extra dev: moto is not installed")
+    with _server(MOTO, **environment) as address:
+        yield address
 
 
 @pytest.fixture
@@ -112,3 +132,20 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://trials/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """Return the address of an emulator of Google's storage with a bucket `trials`."""
+    pytest.importorskip("gcsfs", reason="needs the extra dev: gcsfs is not installed")
+    pytest.importorskip("gcp_storage_emulator", reason="needs the extra dev: gcp-storage-emulator is not installed")
+    with _server(EMULATOR) as address:
+        yield address
+
+
+@pytest.fixture
+def gs(gs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a storage of its own on the emulator, with the environment that leads there."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs_server)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return f"gs://trials/{uuid.uuid4().hex[:12]}"

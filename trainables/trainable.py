@@ -40,6 +40,10 @@ def worker_parameters(
     }
 
 
+class StoreUnreachable(Exception):
+    """What the trial is to go on from cannot be fetched here; another process, on another host maybe, can."""
+
+
 @contextmanager
 def _ends_if_it_hangs(seconds: float) -> Iterator[None]:
     """End this process, with a traceback in its log, if what is inside takes longer; even where it holds the GIL."""
@@ -105,6 +109,8 @@ class ImageTrainable(Trainable):
             else:
                 with _ends_if_it_hangs(BEGIN_SECONDS):
                     report = self._begin()
+        except StoreUnreachable:
+            raise
         except (OSError, RequestError) as error:
             report = {"kind": "failed", "status": "data_error", "error": str(error)}
         except Exception as error:
@@ -131,7 +137,7 @@ class ImageTrainable(Trainable):
         self.here, self.checkpoints = self.folder, Path(given["checkpoints"])
         if self.store:  # before its latest checkpoint is looked for
             self.here = self.store.folder
-            self.checkpoints = self.store.begin(self._trial_name()) / self.checkpoints.name
+            self.checkpoints = self._fetched() / self.checkpoints.name
         kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(
             given["architecture"],
@@ -218,9 +224,13 @@ class ImageTrainable(Trainable):
             for saved in written
         ]
 
-    def _trial_name(self) -> str:
-        """Return how the trial's folder is called in the experiment, `trials/0007`."""
-        return Path(self.handed_out["checkpoints"]).parent.relative_to(self.folder).as_posix()
+    def _fetched(self) -> Path:
+        """Return the trial's folder in this process, with what the store has of it."""
+        name = Path(self.handed_out["checkpoints"]).parent.relative_to(self.folder).as_posix()  # trials/0007
+        try:
+            return Path(self.store.begin(name))
+        except OSError as error:
+            raise StoreUnreachable(f"{error.filename}: {error.strerror or error}") from error
 
     def _identity(self) -> str:
         """Return, as text, all that a kept state must agree with before this trial may go on from it."""

@@ -178,6 +178,34 @@ def _unreachable(*_: object) -> None:
     raise TimeoutError("no answer")
 
 
+def test_a_parent_that_loses_the_lease_ends_its_driver(s3: str) -> None:
+    script = """
+    from cluster import lease
+    from cluster.supervise import supervise
+    lease.RENEW_SECONDS = 0.05
+    def drive(lock):
+        with Ledger(folder, lock) as ledger:
+            ledger.append("experiment", name="digits", trials=1)
+            print("driving", flush=True)
+            time.sleep(1000)
+    folder = experiment_folder(sys.argv[1], "digits")
+    sys.exit(supervise(folder, drive, lambda text: print(text, flush=True)))
+    """
+    parent = process(script, s3)
+    try:
+        assert parent.stdout
+        assert parent.stdout.readline() == "driving\n"
+        Remote(s3).create("digits/lease/00000002.json", b"{}")
+        said, _ = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+        parent.communicate()
+    why = "is no longer held here: another process has taken it over. Stopped"
+    assert said == f"error: {s3}/digits {why}\n"
+    assert parent.returncode == 1
+    assert Remote(s3).objects("digits/lease").keys() == {"digits/lease/00000002.json"}
+
+
 def test_a_lost_lease_halts_the_writer(s3: str) -> None:
     with Ledger(experiment_folder(s3, "digits")) as ledger:
         ledger.append("experiment", name="digits", trials=1)
