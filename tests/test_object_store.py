@@ -14,7 +14,7 @@ from cluster.remote import Remote, mirror_folder
 
 HOUSE = Path(__file__).parents[1]
 SPACE = "cnn: {depth: 1, filters: 8, dense_layers: 1, dense_units: 16, batch_norm: false}\nbatch_size: 32\n"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def convscout(*arguments: str, cache: Path, code: int = 0, **environment: str) -> str:
@@ -24,7 +24,7 @@ def convscout(*arguments: str, cache: Path, code: int = 0, **environment: str) -
         env={**os.environ, "PYTHONPATH": str(HOUSE), "CONVSCOUT_CACHE": str(cache), **environment},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -68,7 +68,6 @@ def test_the_whole_way_through_an_object_store(
     assert [row["status"] for row in rows if row["event"] == "ended"] == ["completed", "completed"]
     assert not [path for path in folder.rglob("checkpoint") if any(path.iterdir())]
     assert not [name for name in stored.objects(deep=True) if "/checkpoint/" in name or name.startswith("lease/")]
-    assert not any((first / "work").glob("*/trials/*"))  # what workers had is gone with them
 
     second = hosts("second")
     shown = json.loads(convscout("show", "stripes", "--storage", s3, "--json", cache=second))

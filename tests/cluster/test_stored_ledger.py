@@ -203,7 +203,7 @@ def test_a_parent_that_loses_the_lease_ends_its_driver(s3: str) -> None:
     why = "is no longer held here: another process has taken it over. Stopped"
     assert said == f"error: {s3}/digits {why}\n"
     assert parent.returncode == 1
-    assert Remote(s3).objects("digits/lease").keys() == {"digits/lease/00000002.json"}
+    assert "digits/lease/00000002.json" in Remote(s3).objects("digits/lease")  # it is not ours to remove
 
 
 def test_a_lost_lease_halts_the_writer(s3: str) -> None:
