@@ -161,7 +161,7 @@ class Remote:
             root = path if not name else path[: -len(name) - 1]
         for info in found:
             relative = info["name"].rstrip("/")[len(root) :].lstrip("/")
-            if relative and relative != name and not info["name"].endswith("/"):
+            if relative and relative != name and not info["name"].endswith("/") and _is_plain(relative):
                 yield relative, info
 
     @contextmanager
@@ -257,6 +257,11 @@ def refusal(url: str, error: OSError) -> str:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         help_ = f"AWS_ENDPOINT_URL is {endpoint}" if protocol == "s3" and endpoint else "is the network there?"
     return f"the storage {url} cannot be used ({said}): {help_}"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stays below the folder it is put in, on a disk too; an object may be called `../../.bashrc`."""
+    return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
 
 
 def _stored(info: Mapping[str, Any]) -> Stored:

@@ -80,6 +80,19 @@ def test_a_file_changed_here_is_not_overwritten_by_the_object_it_came_from(s3: s
     assert Remote(s3).read("digits/report.html") == b"drawn again, and longer"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore")
+def test_an_object_whose_name_leads_out_of_the_mirror_is_not_fetched(s3: str) -> None:
+    folder, store = experiment_folder(s3, "digits"), pytest.importorskip("boto3").client("s3")
+    prefix = s3.removeprefix("s3://trials/")
+    for name in ("../out", "trials/../../out", "trials/./same", "trials/0000/val_correct.bits"):
+        store.put_object(Bucket="trials", Key=f"{prefix}/digits/{name}", Body=b"x")
+    assert set(Remote(s3).under("digits").objects(deep=True)) == {"trials/0000/val_correct.bits"}
+    fetch(folder, "")
+    fetch_validated(folder, "trials")
+    assert [path.name for path in folder.rglob("*") if path.is_file() and path.name[0] != "."] == ["val_correct.bits"]
+    assert not (folder.parent / "out").exists()
+
+
 def test_a_reader_leaves_the_mirror_alone_that_is_being_written(s3: str) -> None:
     folder = experiment_folder(s3, "digits")
     with Ledger(folder) as ledger:
