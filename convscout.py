@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -270,10 +269,12 @@ def report(run: options.Run, storage: options.Storage = "runs") -> None:
     """Draw the report again from analysis.json."""
     from analysis.protocol import REPORT, read_analysis
     from analysis.report import write_report
+    from cluster.mirror import store_file
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
     write_report(read_analysis(folder), folder / REPORT)
+    store_file(folder / REPORT, folder)
     say(str(folder / REPORT))
 
 
@@ -286,10 +287,9 @@ app.command()(submitting.submit)
 def tensorboard(run: options.Run, storage: options.Storage = "runs", port: options.Port = 6006) -> None:
     """Open TensorBoard on an experiment, while it runs or later."""
     from cluster.storage import find_run
-    from cluster.tensorboard import tensorboard_command
+    from cluster.tensorboard import show_tensorboard
 
-    command = [*tensorboard_command(find_run(run, storage)), "--port", str(port)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(show_tensorboard(find_run(run, storage), port))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

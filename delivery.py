@@ -46,8 +46,11 @@ def export(
     from analysis.experiment import model_folder
     from analysis.export import FORMATS, check_format
     from analysis.export import export as run_export
+    from cluster.mirror import store_file
 
     check_format(kind)
     file = output or model_folder(model, storage) / f"model{FORMATS[kind].suffix}"
     terminal.check_parent("--output", file)
     terminal.show_exported(run_export(find_model(model, storage, trust_code=trust_code), kind, file), as_json)
+    if output is None:
+        store_file(file, file.parent.parent)

@@ -83,6 +83,11 @@ def seed_from(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+def cache_root() -> Path:
+    """Return the folder of everything that can be made again: $CONVSCOUT_CACHE, else ~/.cache/convscout."""
+    return Path(os.environ.get("CONVSCOUT_CACHE") or "~/.cache/convscout").expanduser().absolute()
+
+
 def printable(text: str) -> str:
     """Return the text without the characters that control a terminal; each becomes a visible replacement."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
@@ -249,12 +254,13 @@ def _beside(path: Path) -> Path:
     start = f".{path.name}.{this_host()}."
     for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
         pid = left.name.removeprefix(start).removesuffix(".tmp")
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not lives(int(pid)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f"{start}{os.getpid()}.tmp")
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this host is alive; one that nobody has waited for is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from analysis.course import search_results
 from cluster.history import History
 from cluster.ledger import LEDGER, read_history
+from cluster.mirror import fetch
 from cluster.record import TrialRecord
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from foundation import RequestError
@@ -133,6 +134,7 @@ def model_folder(word: str, storage: str) -> Path:
     if path.is_dir() and not (path / LEDGER).exists():
         return path  # what it lacks, loading it says
     run = find_run(word, storage)
+    fetch(run, MODEL)
     if not (run / MODEL).is_dir():
         raise RequestError(f"{word} has no model yet: `convscout analyze {run_argument(run)}` trains it")
     return run / MODEL

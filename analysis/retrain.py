@@ -22,6 +22,7 @@ from cluster.record import Row, TrialRecord
 from cluster.resources import Place
 from cluster.session import Tell, open_session
 from cluster.storage import read_experiment, run_argument
+from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 
@@ -205,7 +206,7 @@ def run_trials(
         raise RequestError(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
-    place = open_session(experiment["spec"], calibrated)
+    place = open_session(experiment["spec"], calibrated, folder)
     if workers > 1:
         place.check_team(workers)
     for number in sorted({1, workers, *live}):
@@ -231,7 +232,8 @@ def _run(
     """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
     from trainables.trainable import ImageTrainable, train_together, worker_parameters  # imports ray: not before
 
-    parameters = worker_parameters(folder, experiment, calibrated, experiment["spec"]["checkpoint_every"])
+    seconds = experiment["spec"]["checkpoint_every"]
+    parameters = worker_parameters(folder, experiment, calibrated, seconds, trial_store(folder))
     if workers == 1:
         return launch(ImageTrainable, dispatcher, place, parameters)
     from cluster.launch_together import launch_together

@@ -5,6 +5,7 @@ from typing import Any
 from analysis.deploy import write_model
 from analysis.evaluate import restored
 from analysis.experiment import MODEL, Experiment
+from cluster.mirror import fetch_checkpoint
 from cluster.record import TrialRecord
 from cluster.storage import checkpoint_folder, versions
 from foundation import RequestError
@@ -16,6 +17,7 @@ from trainables.recipe import split
 def final_model(experiment: Experiment, record: TrialRecord) -> Classifier:
     """Return the model that a final training ended with; `RequestError` where its checkpoint is gone or damaged."""
     folder = checkpoint_folder(experiment.folder, record.trial)
+    fetch_checkpoint(experiment.folder, folder.parent.relative_to(experiment.folder).as_posix())
     kept = checkpoint.load(folder)
     if kept.state is None:
         raise RequestError(f"{folder} holds no sound checkpoint of trial {record.trial}: {'; '.join(kept.damaged)}")

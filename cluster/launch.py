@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
+from cluster.mirror import fetch_validated
 from cluster.resources import Place, requested
+from cluster.storage import TRIALS
 from cluster.watchdog import Watchdog
 
 
@@ -83,6 +85,7 @@ def launched(dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None]) 
         dispatcher.close()
     if dispatcher.halt:
         raise dispatcher.halt
+    fetch_validated(dispatcher.ledger.path.parent, TRIALS)
     if dispatcher.interrupted:
         dispatcher.write("interrupted")
     return not dispatcher.interrupted

@@ -1,7 +1,8 @@
 """The ledger: one JSON object a line, only ever appended, by one process under a lock.
 
 It is the only state of an experiment. Every row carries `seq`, `time` (seconds since 1970), `incarnation` (which
-writer) and `event`; what each event holds is in `docs/ledger.md`.
+writer) and `event`; what each event holds is in `docs/ledger.md`. In an object store the ledger is kept as segments
+(`cluster/segments.py`), which are stored at the pace at which a local disk is synced.
 """
 
 import errno
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.history import History
-from cluster.lock import Lock
+from cluster.lock import Lock, is_held_here
+from cluster.mirror import Uploader, fetching
+from cluster.remote import Remote, refusal, store_of
+from cluster.segments import Segments, fetch_segments, is_replaced, segment_names
 from foundation import RequestError, fault
 
 LEDGER = "ledger.jsonl"
@@ -65,6 +69,24 @@ def _parse(path: Path) -> tuple[list[Row], int]:
     return rows, sound
 
 
+def fetch_ledger(folder: Path) -> None:
+    """Bring a mirror's ledger up to what its store holds; nothing for any other folder, or one written from here now.
+
+    Raises `RequestError` where the store refuses.
+    """
+    store = store_of(folder)
+    if store is None:
+        return
+    try:
+        with fetching(folder):
+            if not is_held_here(folder):
+                if is_replaced(store, folder):  # what is here may be the last copy
+                    folder.rename(folder.with_name(f".{folder.name}.replaced-{time.time_ns()}"))
+                fetch_segments(store, folder, folder / LEDGER)
+    except OSError as error:
+        raise RequestError(refusal(store.url, error)) from error
+
+
 def read_history(folder: Path) -> History:
     """Replay the ledger of an experiment folder without locking it; raises `RequestError` if there is none."""
     path = folder / LEDGER
@@ -87,8 +109,17 @@ class Ledger:
     def __init__(self, folder: Path, lock: Lock | None = None) -> None:
         self.path = folder / LEDGER
         self._own_lock = None if lock else Lock(folder)
+        self._lock = lock or self._own_lock
         self.history = History()
         self._bytes = 0
+        self._segments: Segments | None = None
+        self._uploader: Uploader | None = None
+        if store := store_of(folder):
+            try:
+                self._open_store(store, folder)
+            except BaseException:
+                self._let_go()
+                raise
         if self.path.exists():
             rows, self._bytes = _parse(self.path)
             for row in _valid(rows):
@@ -98,10 +129,25 @@ class Ledger:
         os.ftruncate(self._file, self._bytes)  # a line cut by a crash must not swallow the next one
         self._synced = 0.0
 
+    def _open_store(self, store: Remote, folder: Path) -> None:
+        """Bring this host up to the store, and the store up to what the last driver here could not store."""
+        with fetching(folder):
+            if is_replaced(store, folder):
+                raise RequestError(f"{store.url} has become another experiment meanwhile: ask again")
+            stored = fetch_segments(store, folder, self.path)
+            self._uploader = Uploader(store, folder)
+        self._segments = Segments(store, folder, stored)
+        if self.path.exists():
+            lines = self.path.read_bytes()[: _parse(self.path)[1]]
+            known = sum((folder / name).stat().st_size for name in segment_names(stored))
+            if missing := lines[known:]:
+                self._segments.append(missing, now=True)
+
     def append(self, event: str, **fields: Any) -> Row:
         """Append one row, fold it into the history and return it.
 
-        Raises OSError, naming the file, when it cannot be written or is no longer there.
+        Raises OSError, naming the file, when it cannot be written or is no longer there, and `HaltError` when another
+        process has become its writer.
         """
         row = {
             "seq": self.history.last_seq + 1,
@@ -112,12 +158,16 @@ class Ledger:
         }
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         fault("ledger.before_write")
+        if self._lock:
+            self._lock.check()
         try:
             self._write(line)
+            if self._segments:
+                self._segments.append(line, now=event in SYNC_EVENTS)
             if event in SYNC_EVENTS or time.monotonic() - self._synced >= SYNC_SECONDS:
                 self._sync()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+            raise OSError(error.errno, error.strerror, error.filename or str(self.path)) from error
         fault("ledger.after_write")
         self.history.apply(row)
         return row
@@ -136,10 +186,22 @@ class Ledger:
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Sync what was written and give the lock back, unless it was handed in."""
+        """Sync and store what was written, and give the lock back, unless it was handed in."""
         with suppress(OSError):  # whoever could not write has said so
             os.fsync(self._file)
         os.close(self._file)
+        try:
+            if self._segments and self._uploader:
+                self._segments.close()
+                self._uploader.close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._segments:
+            self._segments.stop()
+        if self._uploader:
+            self._uploader.stop()
         if self._own_lock:
             self._own_lock.release()
 

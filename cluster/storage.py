@@ -1,4 +1,7 @@
-"""The experiment folder: where it is, whether it can be written, and what experiments there are."""
+"""The experiment folder: where it is, whether it can be written, and what experiments there are.
+
+For a storage in an object store, `s3://...`, it is the folder of this host that mirrors it.
+"""
 
 import json
 import os
@@ -10,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cluster.ledger import LEDGER
+from cluster.ledger import LEDGER, fetch_ledger
+from cluster.mirror import fetch, store_file
+from cluster.remote import Remote, at_once, checked_url, is_url, mirror_folder, refusal, store_of
 from foundation import RequestError, unknown_word, write_json
 
 SPEC = "experiment.json"
@@ -25,14 +30,27 @@ def experiment_folder(storage: str, name: str) -> Path:
     Raises `RequestError` when the name is no plain folder name, or the storage cannot be written: at once, before
     anything expensive starts.
     """
-    if "://" in storage:
-        raise RequestError(f"--storage {storage}: only folders are supported so far, not object stores")
     if not NAME_PATTERN.fullmatch(name):
         raise RequestError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
         )
+    if is_url(storage):
+        url = checked_url(storage)
+        try:
+            Remote(url).check()
+        except OSError as error:
+            raise RequestError(refusal(url, error)) from error
+        return _fetched(url, name)
     folder = Path(storage).expanduser().resolve() / name
     check_writable(folder)
+    return folder
+
+
+def _fetched(url: str, name: str) -> Path:
+    """Return the mirror of an experiment, with what it was asked and what happened so far."""
+    folder = mirror_folder(url) / name
+    fetch_ledger(folder)
+    fetch(folder)
     return folder
 
 
@@ -52,15 +70,22 @@ def check_writable(folder: Path) -> None:
 
 
 def run_argument(folder: Path) -> str:
-    """Return how a command line names an experiment: its name in the default storage here, else its path."""
+    """Return how a command line names an experiment: its name in the default storage here, else its path or address."""
+    if store := store_of(folder):
+        return shlex.quote(store.url)
     return shlex.quote(folder.name if folder.parent == Path("runs").resolve() else str(folder))
 
 
 def find_run(run: str, storage: str) -> Path:
-    """Return the folder of an experiment given by its name in `storage`, or by its path.
+    """Return the folder of an experiment given by its name in `storage`, or by its path or address.
 
-    Raises `RequestError` naming the closest experiment there is.
+    In an object store, it is fetched first: what was asked and what happened. Raises `RequestError` naming the
+    closest experiment there is.
     """
+    if is_url(run):
+        storage, _, run = run.rstrip("/").rpartition("/")
+    if is_url(storage):
+        return _find_stored(run, storage)
     for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
         if (folder / LEDGER).exists():
             return folder.resolve()
@@ -74,8 +99,29 @@ def find_run(run: str, storage: str) -> Path:
     raise RequestError(f"{unknown_word('experiment', run, names)} (in {root})")
 
 
+def _find_stored(run: str, storage: str) -> Path:
+    url = checked_url(storage)
+    names = _stored_names(url)
+    if run not in names:
+        known = unknown_word("experiment", run, names) if names else f"experiment {run!r} is not known"
+        raise RequestError(f"{known} ({'in' if names else 'there are none in'} {url})")
+    return _fetched(url, run)
+
+
+def _stored_names(url: str) -> list[str]:
+    try:
+        Remote(url).check_bucket()
+        return [name for name in Remote(url).folders() if NAME_PATTERN.fullmatch(name)]
+    except OSError as error:
+        raise RequestError(refusal(url, error)) from error
+
+
 def list_runs(storage: str) -> list[Path]:
     """Return the folders of all experiments in `storage`, by name; raises `RequestError` if there is no such folder."""
+    if is_url(storage):
+        url = checked_url(storage)
+        folders = at_once(lambda name: _fetched(url, name), _stored_names(url))
+        return [folder for folder in folders if (folder / LEDGER).exists()]
     root = Path(storage).expanduser()
     if not root.is_dir():
         raise RequestError(
@@ -97,6 +143,7 @@ def checkpoint_folder(folder: Path, trial: int) -> Path:
 def write_experiment(folder: Path, experiment: dict[str, Any]) -> None:
     """Write `experiment.json`: what was asked, on which data, with which versions and command line."""
     write_json(folder / SPEC, experiment)
+    store_file(folder / SPEC, folder)
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:

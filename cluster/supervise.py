@@ -43,7 +43,7 @@ def supervise(folder: Path, drive: Callable[[Lock], int], say: Callable[[str], N
     on to the driver; a second one, a second or more later, kills it, and so does taking too long to stop.
     Raises `RequestError` when another process holds the experiment.
     """
-    lock = Lock(folder)
+    lock = Lock(folder, say)
     try:
         return _Parent(folder, lock, drive, say).run()
     finally:
@@ -55,9 +55,12 @@ class _Parent:
         self.folder, self.lock, self.drive, self.say = folder, lock, drive, say
         self.child: int | None = None
         self.asked_to_stop: float | None = None  # when, on the monotonic clock
+        self._lost: str | None = None  # why the experiment is no longer ours to write
         self._verdict: int | None = None  # of a driver that came to an end of its own; Ray may end it with any code
 
     def run(self) -> int:
+        if self.lock.lease:
+            self.lock.lease.on_lost = self._on_lost
         self._not_ours = frozenset(_descendants(os.getpid()))
         _adopt_orphans()
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -74,6 +77,9 @@ class _Parent:
         while True:
             known, began = self._progress(), time.monotonic()
             code = self._run_child()
+            if self._lost:
+                self.say(f"error: {self._lost}. Stopped")
+                return FAILED
             if self.asked_to_stop is not None:
                 return INTERRUPTED if self._verdict in (None, CRASHED) else self._verdict
             if self._verdict is not None and self._verdict != CRASHED:
@@ -101,7 +107,8 @@ class _Parent:
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside NumPy's threads; those are idle here, and OpenBLAS minds forks.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.child = os.fork()
+            with self.lock.at_rest():
+                self.child = os.fork()
         if self.child == 0:
             os.close(reading)
             self._be_the_driver(parent, writing)
@@ -109,6 +116,8 @@ class _Parent:
         os.close(writing)
         if self.asked_to_stop is not None:  # the signal came just before the fork
             self._signal_child(signal.SIGINT)
+        if self._lost:
+            self._kill()
         _, status = os.waitpid(self.child, 0)
         self.child = None
         _end_orphans(self._not_ours)
@@ -141,6 +150,10 @@ class _Parent:
             self._signal_child(number)
         elif now - self.asked_to_stop >= SAME_SIGNAL_SECONDS:
             self._kill()
+
+    def _on_lost(self, why: str) -> None:
+        self._lost = why
+        self._kill()
 
     def _kill(self, *_: object) -> None:
         if self.child:

@@ -9,6 +9,7 @@ every trial again whose files do not say that it ended, and so is a trial that g
 files, whose START record makes TensorBoard forget the points it had.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from cluster.event_files import EVENTS, append, begin, file_name, remove_events
 from cluster.history import History
+from cluster.mirror import kept_fetched
 from cluster.observer import Guarded
 from cluster.record import Row, TrialRecord
 from cluster.storage import TRIALS, trial_folder
@@ -38,6 +40,12 @@ def tensorboard_command(folder: Path) -> list[str]:
     """Return the command line that opens TensorBoard on an experiment folder, to be run as it is."""
     arguments = ["--logdir", str(folder / TRIALS), "--window_title", folder.name]
     return [sys.executable, "-m", "tensorboard.main", *arguments]
+
+
+def show_tensorboard(folder: Path, port: int) -> int:
+    """Run TensorBoard on an experiment folder until it ends, and return its exit code; a mirror is kept up to date."""
+    with kept_fetched(folder, TRIALS):
+        return subprocess.run([*tensorboard_command(folder), "--port", str(port)], check=False).returncode
 
 
 class TensorBoardWriter(Guarded):

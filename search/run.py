@@ -17,6 +17,7 @@ from cluster.record import Row, TrialRecord, ranked
 from cluster.session import Tell, note_resumed, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
+from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.calibration import calibrate
@@ -80,7 +81,7 @@ def search(
         planner = Planner(prepare_request(spec, on_decoded))
         with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
             proposed = beside.submit(planner.next_work, History())
-            slots = open_session(spec.model_dump(), None).slots
+            slots = open_session(spec.model_dump(), None, folder).slots
             proposed.result()
         disk_bound(planner.request, planner.most_state_bytes, slots, spec.trials, folder)
     on_request(planner.request)
@@ -174,7 +175,7 @@ def train(
     request, spec, folder = planner.request, planner.spec, ledger.path.parent
     wanted = ledger.history.trials_wanted or spec.trials
     calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted, tell)
-    place = open_session(spec.model_dump(), calibrated)
+    place = open_session(spec.model_dump(), calibrated, folder)
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
@@ -192,7 +193,7 @@ def train(
         metric=spec.metric,
         in_order=place.slots == 1,
     )
-    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every)
+    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every, trial_store(folder))
     done = launch(ImageTrainable, dispatcher, place, parameters)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
     return Outcome(folder, interrupted=not done)

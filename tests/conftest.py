@@ -1,6 +1,12 @@
 """What several rooms' tests share: generated images that can be learned, and a cache of them."""
 
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import cv2
@@ -43,3 +49,103 @@ def make_images() -> MakeImages:
 def striped(make_images: MakeImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of 3 classes with 40 coloured images of 28 x 28 each."""
     return make_images(tmp_path_factory.mktemp("data") / "striped")
+
+
+MOTO = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server._server.server_port, flush=True)
+input()
+"""
+
+
+EMULATOR = """
+import socket
+from gcp_storage_emulator.server import create_server
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+server = create_server("127.0.0.1", port, in_memory=True, default_bucket="trials")
+server.start()
+print(port, flush=True)
+input()
+"""
+
+
+@contextmanager
+def _server(script: str, **environment: str) -> Iterator[str]:
+    """Yield the address of a server on this machine, a process of its own that prints its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def _s3_process(**environment: str) -> Iterator[str]:
+    """Yield the address of an S3 server, a process of its own on this machine."""
+    pytest.importorskip("s3fs", reason="needs the extra dev: s3fs is not installed")
+    pytest.importorskip("moto", reason="needs the extra dev: moto is not installed")
+    with _server(MOTO, **environment) as address:
+        yield address
+
+
+@pytest.fixture
+def s3_process() -> Callable[..., AbstractContextManager[str]]:
+    """Return what starts another S3 server, with variables for its environment."""
+    return _s3_process
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Return the address of a real S3 server with a bucket `trials`."""
+    with _s3_process() as address:
+        request = urllib.request.Request(f"{address}/trials", method="PUT")
+        urllib.request.urlopen(request, timeout=60).close()
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a storage of its own on the S3 server, with the environment that leads there."""
+    environment = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "CONVSCOUT_CACHE": str(tmp_path_factory.mktemp("cache")),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://trials/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """Return the address of an emulator of Google's storage with a bucket `trials`."""
+    pytest.importorskip("gcsfs", reason="needs the extra dev: gcsfs is not installed")
+    pytest.importorskip("gcp_storage_emulator", reason="needs the extra dev: gcp-storage-emulator is not installed")
+    with _server(EMULATOR) as address:
+        yield address
+
+
+@pytest.fixture
+def gs(gs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a storage of its own on the emulator, with the environment that leads there."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs_server)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return f"gs://trials/{uuid.uuid4().hex[:12]}"

@@ -74,7 +74,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
         (["search", "digits", "--arch", "cnn", "--arch", "cnn"], "the architecture 'cnn' is there twice"),
         (["search", "digits", "--arch", "cnn", "--weights", "none"], "none of cnn takes pretrained weights"),
         (["search", "digits", "--name", "../x", "--arch", "cnn"], "--name '../x': use letters, digits"),
-        (["search", "digits", "--storage", "s3://bucket"], "not object stores"),
+        (["search", "digits", "--storage", "s4://bucket"], "protocol 's4' is not known: did you mean 's3'?"),
         (["search", "digit", "--arch", "cnn"], "digits"),
         (["search"], "data is missing"),
         (["data", "nowhere/photos"], "does not exist"),

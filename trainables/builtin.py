@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation import RequestError
-from trainables.sources import Tree, cache_root, digest
+from foundation import RequestError, cache_root
+from trainables.sources import Tree, digest
 
 # The name on the command line, and torchvision's class; digits comes with scikit-learn.
 _TORCHVISION = {"cifar10": "CIFAR10", "fashion_mnist": "FashionMNIST", "mnist": "MNIST"}

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation import HaltError, Problems, RequestError, count, folder_written_beside, unknown_word
+from foundation import HaltError, Problems, RequestError, cache_root, count, folder_written_beside, unknown_word
 from trainables.build import build
 from trainables.decode import POLICIES
 from trainables.decoding import default_image_size
 from trainables.images import Listing, list_images, open_source
-from trainables.sources import FolderSource, cache_root, digest
+from trainables.sources import FolderSource, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
 

@@ -9,7 +9,8 @@ import re
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,12 @@ class Writer:
     """Writes checkpoints in a thread of its own, one at a time, while the training goes on.
 
     One per worker process. The state is copied when it is handed over, between two epochs; what is written is that
-    copy. The thread dies with the process: a checkpoint is there whole or not at all.
+    copy. The thread dies with the process: a checkpoint is there whole or not at all. `keep` is called with the path
+    of each that was written, before it counts as written; it raises OSError where it cannot keep it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[Path], None] | None = None) -> None:
+        self._keep = keep
         self._done: queue.Queue[Saved | Exception] = queue.Queue()
         self._thread: threading.Thread | None = None
 
@@ -115,7 +118,11 @@ class Writer:
 
     def _save(self, epoch: int, state: dict[str, Any]) -> None:
         try:
-            self._done.put(save(self._folder, self._attempt, epoch, state, self._identity))
+            began = time.monotonic()
+            saved = save(self._folder, self._attempt, epoch, state, self._identity)
+            if self._keep:
+                self._keep(saved.path)
+            self._done.put(replace(saved, seconds=time.monotonic() - began))
         except Exception as error:  # whoever collects deals with it
             self._done.put(error)
 

@@ -65,11 +65,6 @@ class TreeSource(Source, Protocol):
         """Return what is in there."""
 
 
-def cache_root() -> Path:
-    """Return the folder of everything that can be made again: $CONVSCOUT_CACHE, else ~/.cache/convscout."""
-    return Path(os.environ.get("CONVSCOUT_CACHE") or "~/.cache/convscout").expanduser().absolute()
-
-
 def digest(kind: str, lines: Iterable[str]) -> str:
     """Return the SHA-256 of a kind and of lines in their order, as hexadecimal digits."""
     text = "\n".join([kind, *lines])

@@ -25,16 +25,24 @@ class WorkerRetired(Exception):
 
 
 def worker_parameters(
-    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float
+    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float, store: Any = None
 ) -> dict[str, Any]:
-    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row."""
+    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row.
+
+    `store` (`cluster.trial_store.TrialStore`) keeps a trial's files where the workers do not share a folder.
+    """
     return {
         "folder": str(folder),
         "cache_folder": experiment["data"]["cache"],
         "sources": experiment["sources"],
         "settings": calibrated["settings"],
         "checkpoint_seconds": checkpoint_seconds,
+        "store": store,
     }
+
+
+class StoreUnreachable(Exception):
+    """What the trial is to go on from cannot be fetched here; another process, on another host maybe, can."""
 
 
 @contextmanager
@@ -65,6 +73,7 @@ class TrialWorker:
         settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
         team: Any = None,
+        store: Any = None,
     ) -> None:
         """Keep what is the same for all trials; called once per process. `team` is whom it trains together with."""
         from trainables.checkpoint import Writer
@@ -75,7 +84,8 @@ class TrialWorker:
         self.checkpoint_seconds = checkpoint_seconds
         self.team: Alone = team or Alone()
         self.training: Any = None
-        self.writer = Writer()
+        self.store = store
+        self.writer = Writer(store.keep_checkpoint if store else None)
         self.bad_outcomes = 0
         self.reset_config(config)
 
@@ -88,6 +98,8 @@ class TrialWorker:
     def cleanup(self) -> None:
         """End with nothing half written."""
         self.writer.drop()
+        if self.store:
+            self.store.clear()
 
     def step(self) -> dict[str, Any]:
         """Begin the trial, or train one epoch of it, and report."""
@@ -102,6 +114,8 @@ class TrialWorker:
             else:
                 with _ends_if_it_hangs(BEGIN_SECONDS):
                     report = self._begin()
+        except StoreUnreachable:
+            raise
         except (OSError, RequestError) as error:
             report = {"kind": "failed", "status": "data_error", "error": str(error)}
         except PeerLost:
@@ -127,7 +141,10 @@ class TrialWorker:
         if self.training is None:
             self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
         self.training.use(settings)
-        self.checkpoints = Path(given["checkpoints"])
+        self.here, self.checkpoints = self.folder, Path(given["checkpoints"])
+        if self.store:  # before its latest checkpoint is looked for
+            self.here = self.store.folder
+            self.checkpoints = self._fetched() / self.checkpoints.name
         kept = self.team.from_first(lambda: checkpoint.load(self.checkpoints, self._identity()))
         self.training.begin(
             given["architecture"],
@@ -190,7 +207,9 @@ class TrialWorker:
 
         if self.training.validated is not None:
             losses = self.handed_out["work"].get("keep_losses", False)
-            write_validated(self.checkpoints.parent, epoch, self.training.validated, losses=losses)
+            files = write_validated(self.checkpoints.parent, epoch, self.training.validated, losses=losses)
+            for file in files if self.store else ():
+                self.store.keep_file(file)
 
     def _unwritten(self, error: OSError) -> dict[str, Any]:
         path = error.filename or self.checkpoints
@@ -215,9 +234,17 @@ class TrialWorker:
         written = self.writer.finish() if wanted else self.writer.collect()
         self.write_seconds = max([self.write_seconds, *(saved.seconds for saved in written)])
         return [
-            {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.folder)), "sha256": saved.sha256}
+            {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.here)), "sha256": saved.sha256}
             for saved in written
         ]
+
+    def _fetched(self) -> Path:
+        """Return the trial's folder in this process, with what the store has of it."""
+        name = Path(self.handed_out["checkpoints"]).parent.relative_to(self.folder).as_posix()  # trials/0007
+        try:
+            return Path(self.store.begin(name))
+        except OSError as error:
+            raise StoreUnreachable(f"{error.filename}: {error.strerror or error}") from error
 
     def _identity(self) -> str:
         """Return, as text, all that a kept state must agree with before this trial may go on from it."""

@@ -23,11 +23,17 @@ class Validated:
     losses: NDArray[np.float32]
 
 
-def write_validated(folder: Path, epoch: int, validated: Validated, *, losses: bool) -> None:
-    """Write the record of an epoch, counted from 1; with `losses`, those too. Raises OSError where it cannot."""
-    _write(folder / CORRECT, epoch, np.packbits(validated.correct).tobytes())
+def write_validated(folder: Path, epoch: int, validated: Validated, *, losses: bool) -> list[Path]:
+    """Write the record of an epoch, counted from 1; with `losses`, those too. Raises OSError where it cannot.
+
+    Returns the files written.
+    """
+    records = {CORRECT: np.packbits(validated.correct).tobytes()}
     if losses:
-        _write(folder / LOSSES, epoch, validated.losses.astype("<f4").tobytes())
+        records[LOSSES] = validated.losses.astype("<f4").tobytes()
+    for name, record in records.items():
+        _write(folder / name, epoch, record)
+    return [folder / name for name in records]
 
 
 def read_correct(folder: Path, epochs: int, n_images: int) -> NDArray[np.bool_] | None:
