@@ -5,6 +5,7 @@ runs have ended, while another's still run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from analysis.contest import Contestant
 from analysis.select import Contender
 from cluster.dispatch import Dispatcher
 from cluster.history import History, TrialRecord
+from cluster.inspection import check_hosts
 from cluster.launch import launch
 from cluster.ledger import Ledger
+from cluster.place import parcel
 from cluster.proposal import Proposal
 from cluster.session import open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
+from trainables.learned import needs
 
 ROLES = ("retrain", "final")
 
@@ -195,10 +199,12 @@ def run_trials(
         )
     spec = experiment["spec"]
     place = open_session(spec, calibrated)
+    needed = needs(Path(experiment["data"]["cache"]), experiment["spaces"], parcel)
+    check_hosts(needed.probes())
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     watching = watchers(folder, experiment, roles, place.slots, what=what, wanted=wanted, quiet=quiet)
     dispatcher = Dispatcher(ledger, roles, next_work, lambda *_: None, watching, in_order=place.slots == 1)
-    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
+    parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"], needed)
     if not launch(ImageTrainable, dispatcher, place, parameters):
         raise KeyboardInterrupt

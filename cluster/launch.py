@@ -6,14 +6,14 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
 from cluster.resources import Place
-from cluster.watchdog import Watchdog
+from cluster.watchdog import Standstill, Watchdog
 
 
 @contextmanager
@@ -50,21 +50,29 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
+def launch(
+    trainable: type,
+    dispatcher: Dispatcher,
+    place: Place,
+    parameters: dict[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
-    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Whatever Ray keeps goes
-    to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
+    `tell` is given sentences for the user. `parameters` reach the trainable's `setup`, once per worker process. Ray
+    must be connected. Whatever Ray keeps goes to a scratch folder that is deleted: the ledger is the only state. Raises
+    what made the dispatcher halt.
     """
     from cluster.connect import end_process
-    from cluster.tune_hooks import patched_tune
+    from cluster.tune_hooks import living_hosts, patched_tune
 
+    standstill = Standstill(dispatcher, lambda: place.slot.how_many(living_hosts()), tell)
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
         with (
             gentle_stop(dispatcher),
             patched_tune(),
-            Watchdog(dispatcher, end_process, place.epoch_timeout),
+            Watchdog(dispatcher, end_process, place.epoch_timeout, standstill),
         ):
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()
     finally:

@@ -55,13 +55,13 @@ class Place:
 
     @property
     def slots(self) -> int:
-        """How many trials run side by side now."""
-        return self.room(self.hosts)
+        """How many trials run side by side now, or soon: at least one."""
+        return max(1, self.room(self.hosts))
 
     @property
     def host_cores(self) -> int:
-        """The cores of the smallest host."""
-        return int(min(host.cpus for host in self.hosts))
+        """The cores of the smallest host that has room for a trial."""
+        return int(min((host.cpus for host in self.hosts if self.slot.how_many([host])), default=self.slot.cpus))
 
     def room(self, hosts: Sequence[Host], spare: int = 0) -> int:
         """Return how many trials there may be at a time on these hosts, with `spare` more."""
@@ -75,12 +75,17 @@ def hosts_of(ray: Any) -> list[Host]:
     return [Host(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in found]
 
 
-def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | None = None) -> Slot:
-    """Return the slot for a cluster, as asked or by default.
+def choose_slot(
+    hosts: Sequence[Host],
+    cpus_per_trial: int | None = None,
+    gpus_per_trial: float | None = None,
+    others_may_come: bool = False,
+) -> Slot:
+    """Return the slot for a cluster of these hosts, those that may come among them, as asked or by default.
 
     By default a trial takes one GPU where there are any, else none, and the part of the cores that leaves none of
     its host's GPUs idle (one core without GPUs: trials side by side keep every core busy). Raises `RequestError`
-    when no host can ever hold such a slot, since Ray would wait for it for ever.
+    when no host can ever hold such a slot, since Ray would wait for it for ever, and no others may come.
     """
     with_gpus = [host for host in hosts if host.gpus >= 1]
     slot_gpus = (1.0 if with_gpus else 0.0) if gpus_per_trial is None else gpus_per_trial
@@ -90,7 +95,7 @@ def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_p
     if cpus_per_trial is None and slot_gpus and with_gpus:
         slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
-    if slot.how_many(hosts) < 1:
+    if slot.how_many(hosts) < 1 and not others_may_come:
         there = "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
         raise RequestError(
             f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have {there}: "

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
-from cluster.resources import Place, hosts_of
+from cluster.resources import Host, Place, hosts_of
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
 ROOM_SECONDS = 1.0
@@ -132,6 +132,11 @@ def free_workers_go_to_who_waits() -> Iterator[None]:
         tune_controller.TuneController._maybe_reuse_cached_actor = original
 
 
+def living_hosts() -> list[Host]:
+    """Return the hosts that are there now."""
+    return hosts_of(ray)
+
+
 class Room:
     """How many trials there may be at a time: as many as the living hosts have slots for, looked at once a second.
 
@@ -148,7 +153,7 @@ class Room:
         """Return the number; at least one, since a host may still come."""
         now = time.monotonic()
         if now >= self._until:
-            self._until, self._count = now + ROOM_SECONDS, max(1, self.place.room(hosts_of(ray), self.spare))
+            self._until, self._count = now + ROOM_SECONDS, max(1, self.place.room(living_hosts(), self.spare))
         return self._count
 
 

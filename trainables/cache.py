@@ -25,6 +25,7 @@ from trainables.build import build
 from trainables.decode import POLICIES
 from trainables.decoding import default_image_size
 from trainables.images import Listing, list_images, open_source
+from trainables.opening import LEARNED, TESTED, checked_manifest
 from trainables.sources import FolderSource, cache_root, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
@@ -236,23 +237,12 @@ def _check_unchanged(listing: Listing) -> None:
 
 def open_cache(folder: Path) -> ImageCache:
     """Open a cache that `prepare` has made; raises `RequestError` where there is none, or only a part of one."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        channels, height, width = manifest["image_shape"]
-        counts = {name: sum(of_class.values()) for name, of_class in manifest["counts"].items()}
-        for prefix, expected in (("", counts["train"] + counts["val"]), ("test_", counts["test"])):
-            images = np.load(folder / f"{prefix}images.npy", mmap_mode="r")  # fails where the file is too short
-            if images.shape != (expected, height, width, channels):
-                raise ValueError(f"{prefix}images.npy holds {images.shape}, not {expected} images")
-            if len(np.load(folder / f"{prefix}labels.npy")) != expected:
-                raise ValueError(f"{prefix}labels.npy does not hold {expected} labels")
-            if len(json.loads((folder / f"{prefix}paths.json").read_text("utf-8"))) != expected:
-                raise ValueError(f"{prefix}paths.json does not hold {expected} paths")
-        if np.bincount(np.load(folder / "split.npy"), minlength=2).tolist() != [counts["train"], counts["val"]]:
-            raise ValueError("split.npy is not that of the manifest")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        raise RequestError(f"image cache {str(folder)!r} cannot be opened ({error}): prepare the data again") from error
-    return ImageCache(folder, manifest)
+    return ImageCache(folder, checked_manifest(folder, (LEARNED, TESTED)))
+
+
+def open_learned(folder: Path) -> ImageCache:
+    """Open a cache for training, with or without the files of its test split; raises `RequestError` as `open_cache`."""
+    return ImageCache(folder, checked_manifest(folder, (LEARNED,)))
 
 
 def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune import Trainable
 
 from foundation import RequestError, fault
+from trainables.learned import Needs
 
 RETIRE_AFTER = 3  # bad outcomes in a row: the next trial gets a process that nothing can have broken
 BEGIN_SECONDS = 900.0  # building a model takes seconds; a process that takes this long has hung, and ends itself
@@ -24,12 +25,12 @@ class WorkerRetired(Exception):
 
 
 def worker_parameters(
-    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float
+    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float, needs: Needs
 ) -> dict[str, Any]:
     """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row."""
     return {
         "folder": str(folder),
-        "cache_folder": experiment["data"]["cache"],
+        "needs": needs,
         "sources": experiment["sources"],
         "settings": calibrated["settings"],
         "checkpoint_seconds": checkpoint_seconds,
@@ -59,7 +60,7 @@ class ImageTrainable(Trainable):
         self,
         config: dict[str, Any],
         folder: str = "",
-        cache_folder: str = "",
+        needs: Needs | None = None,
         sources: dict[str, str] | None = None,
         settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
@@ -67,10 +68,12 @@ class ImageTrainable(Trainable):
         """Keep what is the same for all trials; called once per process."""
         from trainables.checkpoint import Writer
 
-        self.folder, self.cache_folder = Path(folder), Path(cache_folder)
+        assert needs is not None
+        self.folder, self.needs = Path(folder), needs
         self.sources, self.settings = sources or {}, settings or {}
         self.checkpoint_seconds = checkpoint_seconds
         self.training: Any = None
+        self.dataset: Any = None
         self.writer = Writer()
         self.bad_outcomes = 0
         self.reset_config(config)
@@ -95,6 +98,7 @@ class ImageTrainable(Trainable):
             if self.begun:
                 report = self._epoch()
             else:
+                self._fetch()  # its waits have limits of their own: what is fetched may be large
                 with _ends_if_it_hangs(BEGIN_SECONDS):
                     report = self._begin()
         except (OSError, RequestError) as error:
@@ -106,10 +110,16 @@ class ImageTrainable(Trainable):
         self.bad_outcomes = self.bad_outcomes + 1 if "failed" in (report["kind"], *report) else 0
         return {"report": json.dumps(report)}
 
+    def _fetch(self) -> None:
+        """Open the images, once per process, and find the trial's weights; on a cluster, those that this host gets."""
+        from trainables.batches import Dataset
+
+        if self.dataset is None:
+            self.dataset = Dataset.from_cache(self.needs.cache())
+        self.config = self.needs.config(self.handed_out["config"])
+
     def _begin(self) -> dict[str, Any]:
         from trainables import checkpoint
-        from trainables.batches import Dataset
-        from trainables.cache import open_cache
         from trainables.device import name_of
         from trainables.training import Settings, Training
 
@@ -118,13 +128,13 @@ class ImageTrainable(Trainable):
         given, work = self.handed_out, self.handed_out["work"]
         settings = Settings(**self.settings[given["architecture"]])
         if self.training is None:
-            self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
+            self.training = Training(self.dataset, settings)
         self.training.use(settings)
         self.checkpoints = Path(given["checkpoints"])
         kept = checkpoint.load(self.checkpoints, self._identity())
         self.training.begin(
             given["architecture"],
-            given["config"],
+            self.config,
             seed=given["seed"],
             epochs=work["schedule_epochs"],
             source=self.sources.get(given["architecture"]),
