@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import checkup
 import delivery
 import options
 import planning
@@ -276,6 +277,7 @@ def report(run: options.Run, storage: options.Storage = "runs") -> None:
 
 app.command()(delivery.predict)
 app.command()(delivery.export)
+app.command()(checkup.doctor)
 
 
 @app.command()

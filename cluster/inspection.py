@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.asking import listening
-from cluster.connect import is_own_cluster, on_every_host
+from cluster.connect import connect, is_own_cluster, on_every_host
 from cluster.environment import environment_findings
 from cluster.gpus import gpu_findings
+from cluster.growth import coming
+from cluster.resources import choose_slot, hosts_of
 from cluster.storage import versions
-from foundation import Finding, RequestError
+from foundation import Finding, RequestError, count
 
 ANSWER_SECONDS = 120.0  # of a host that imports torch for the first time
 REACH_SECONDS = 3.0
@@ -42,6 +44,24 @@ def check_hosts(probes: Sequence[Probe], others: Sequence[str] = ()) -> None:
     problems = [] if is_own_cluster() else [sentence(*each) for each in inspected(probes) if each[1].state == "problem"]
     if problems or others:
         raise RequestError(*problems, *others)
+
+
+def cluster_findings(address: str, probes: Callable[[], Sequence[Probe]]) -> list[tuple[str, Finding]]:
+    """Return what is found on the cluster at `address`: of each host, and whether there is room for trials.
+
+    `probes` is called when it is connected. Raises `RequestError` when it does not answer.
+    """
+    ray = connect(address)
+    hosts, more = hosts_of(ray), coming(ray)
+    there = "; ".join(f"{host.cpus:g} cores, {host.gpus:g} GPUs" for host in hosts)
+    said = f"{count(len(hosts), 'host')} ({there})"
+    said += f", and {count(len(more.hosts), 'kind')} that may come" if more.hosts else ""
+    try:
+        choose_slot([*hosts, *more.hosts], others_may_come=more.unknown)
+        room = Finding("room", "ok", said)
+    except RequestError as error:
+        room = Finding("room", "problem", str(error))
+    return [(address, room), *inspected(probes())]
 
 
 def sentence(host: str, finding: Finding) -> str:

@@ -18,7 +18,7 @@ MAY_USE = {
     "analysis": DOWNSTAIRS,
 }
 MAY_IMPORT_RAY = {"trainables/trainable.py"} | {
-    f"cluster/{name}.py" for name in ("asking", "connect", "launch", "tune_hooks")
+    f"cluster/{name}.py" for name in ("asking", "connect", "launch", "tune_hooks", "yaml_check")
 }
 MAY_OPEN_TEST = {"trainables/cache.py", "analysis/evaluate.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
@@ -53,7 +53,7 @@ def test_a_room_uses_only_the_floor_below_it(source: str, tree: ast.Module) -> N
         return
     used = {name.split(".")[0] for name in imported(tree)} & set(ROOMS) - {room}
     assert used <= MAY_USE[room]
-    assert not {"convscout", "delivery", "options", "planning", "terminal"} & set(imported(tree))
+    assert not {"checkup", "convscout", "delivery", "options", "planning", "terminal"} & set(imported(tree))
 
 
 def test_only_the_named_files_import_ray(source: str, tree: ast.Module) -> None:
@@ -77,7 +77,15 @@ def test_rooms_stay_small(source: str, tree: ast.Module) -> None:
 
 def test_the_front_door_is_light(tree: ast.Module, source: str) -> None:
     """`--help` must not import torch or ray: at its top the front door imports neither a room nor anything heavy."""
-    if source in ("convscout.py", "delivery.py", "options.py", "planning.py", "terminal.py", "foundation.py"):
+    if source in (
+        "checkup.py",
+        "convscout.py",
+        "delivery.py",
+        "options.py",
+        "planning.py",
+        "terminal.py",
+        "foundation.py",
+    ):
         top = {name for node in tree.body for name in imported(node) if isinstance(node, ast.Import | ast.ImportFrom)}
         heavy = {name for name in top if name.split(".")[0] in {*ROOMS, "torch", "ray", "numpy", "cv2", "pandas"}}
         assert not heavy
@@ -87,6 +95,6 @@ def test_every_room_is_installed() -> None:
     setup = configparser.ConfigParser()
     setup.read(HOUSE / "setup.cfg")
     assert set(ROOMS) <= set(setup["options"]["packages"].split())
-    assert {"convscout", "delivery", "foundation", "options", "planning", "terminal"} == set(
+    assert {"checkup", "convscout", "delivery", "foundation", "options", "planning", "terminal"} == set(
         setup["options"]["py_modules"].split()
     )

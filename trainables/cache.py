@@ -141,8 +141,7 @@ def prepare(
     """
     _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)
-    options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction, duplicates)]
-    folder = cache_root() / digest(source.key, options)[:32]
+    folder = folder_of(source.key, image_size, resize, val_fraction, test_fraction, duplicates)
     with suppress(RequestError):  # none, or a damaged one: it is decoded again
         return open_cache(folder)
     listing = list_images(data, source)
@@ -153,7 +152,7 @@ def prepare(
             on_progress(done, total)
 
     size = image_size or default_image_size(listing, report)
-    _check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
+    check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
     done_before = total - len(listing.items)
     with _making(folder, listing) as beside:
         build(
@@ -167,6 +166,11 @@ def prepare(
             report=lambda done: report(done_before + done),
         )
     return open_cache(folder)
+
+
+def folder_of(key: str, *options: object) -> Path:
+    """Return where the cache of a source lies that was made with these options of `prepare`, in their order."""
+    return cache_root() / digest(key, [str(option) for option in (FORMAT_VERSION, *options)])[:32]
 
 
 class _MadeMeanwhile(Exception):
@@ -271,7 +275,7 @@ def _check_options(
     problems.raise_if_any()
 
 
-def _check_room(root: Path, needed_bytes: int) -> None:
+def check_room(root: Path, needed_bytes: int) -> None:
     """Raise `RequestError` unless `root` can be written and has room; a full disk kills whoever maps a file."""
     remedy = "set CONVSCOUT_CACHE to a folder that can be written"
     try:

@@ -52,7 +52,11 @@ def autoscaled(folder: Path, kinds: Mapping[str, Any], environment: Mapping[str,
     }
     file = folder / "cluster.json"
     file.write_text(json.dumps(config), encoding="utf-8")
-    ports = [f"--port={port}", f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
+    ports = [
+        f"--port={port}",
+        f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",
+    ]
     ports += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0", *ports]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--autoscaling-config={file}"]
