@@ -35,7 +35,8 @@ def _against_schema(config: Mapping[str, Any]) -> Iterator[str]:
     import ray.autoscaler
 
     schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text(encoding="utf-8"))
-    for error in sorted(jsonschema.Draft7Validator(schema).iter_errors(config), key=lambda each: str(each.json_path)):
+    asked = {key: value for key, value in config.items() if key != "min_workers"}  # Ray still takes it, and drops it
+    for error in sorted(jsonschema.Draft7Validator(schema).iter_errors(asked), key=lambda each: str(each.json_path)):
         yield from _explained(error)
 
 

@@ -37,11 +37,13 @@ class Images:
         """
         with one_at_a_time(self.digest):
             for folder in self._places():
-                if self._is_it(folder) and _arrays_digest(folder, once=True) == self.digest:
+                if self._is_it(folder) and _digest_once(folder) == self.digest:
                     with suppress(OSError):  # another user's
                         os.utime(folder)
                     return open_learned(folder)
-            return open_learned(fetched("the images", self.digest, self.sender, _arrays_digest))
+            folder = fetched("the images", self.digest, self.sender, _digest)
+            _digest_once(folder, known=self.digest)
+            return open_learned(folder)
 
     def finding(self) -> Finding:
         """Return whether this host has the images, or can take them, without fetching them."""
@@ -123,7 +125,7 @@ def needs(folder: Path, spaces: Mapping[str, Sequence[Mapping[str, Any]]], send:
     sender = send(folder, [name for name in (*ARRAYS, *OTHERS) if (folder / name).exists()])
     if sender is None:
         return Needs(str(folder), spaces)
-    images = Images(str(folder), open_learned(folder).fingerprint, _arrays_digest(folder, once=True), sender)
+    images = Images(str(folder), open_learned(folder).fingerprint, _digest_once(folder), sender)
     return Needs(str(folder), spaces, images, _weights(spaces, send))
 
 
@@ -157,11 +159,17 @@ def _with_weights(spaces: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Map
     return [row for rows in spaces.values() for row in rows if row["knob"] == "weights"]
 
 
-def _arrays_digest(folder: Path, once: bool = False) -> str:
+def _digest(folder: Path) -> str:
     """Return the digest of the arrays of train and val and the classes; mean and deviation follow from these.
 
     The fingerprint in the manifest covers the test images too, so where these are not it cannot be computed.
     """
-    digest = digest_once if once else digest_of
-    arrays = [folder / name for name in ARRAYS if (folder / name).exists()]
-    return digest(arrays, repr(open_learned(folder).classes))
+    return digest_of(_arrays(folder), repr(open_learned(folder).classes))
+
+
+def _digest_once(folder: Path, known: str | None = None) -> str:
+    return digest_once(_arrays(folder), repr(open_learned(folder).classes), known)
+
+
+def _arrays(folder: Path) -> list[Path]:
+    return [folder / name for name in ARRAYS if (folder / name).exists()]

@@ -36,8 +36,11 @@ Send = Callable[[Path, Sequence[str]], Sender | None]  # of a folder, files by n
 
 
 def digest_of(files: Iterable[Path], more: str = "") -> str:
-    """Return the SHA-256 over the bytes of some files, in this order, their names and sizes, and `more`."""
-    total = hashlib.sha256(more.encode())
+    """Return a digest of the bytes of some files, in this order, their names and sizes, and `more`.
+
+    It is BLAKE2b: 600 MB a second on a core where SHA-256 does 210, as it must be computed on every host.
+    """
+    total = hashlib.blake2b(more.encode(), digest_size=32)
     for path in files:
         total.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with open(path, "rb") as file:
@@ -46,17 +49,20 @@ def digest_of(files: Iterable[Path], more: str = "") -> str:
     return total.hexdigest()
 
 
-def digest_once(files: Sequence[Path], more: str = "") -> str:
-    """Return `digest_of` these files, which are in one folder; computed again only where one is not what it was."""
+def digest_once(files: Sequence[Path], more: str = "", known: str | None = None) -> str:
+    """Return `digest_of` these files, computed again only where one is not what it was.
+
+    `known` is their digest where it has been computed already, to be kept for the next time.
+    """
     states = {str(path): path.stat() for path in files}
     now = [more, {name: [each.st_ino, each.st_size, each.st_mtime_ns] for name, each in states.items()}]
     name = hashlib.sha256(json.dumps([socket.gethostname(), more, *states]).encode()).hexdigest()[:32]
     kept = cache_root() / SENT / f".{name}.digest"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(kept.read_text("utf-8"))
-        if known["of"] == json.loads(json.dumps(now)):
-            return str(known["digest"])
-    digest = digest_of(files, more)
+        before = json.loads(kept.read_text("utf-8"))
+        if before["of"] == json.loads(json.dumps(now)):
+            return str(before["digest"])
+    digest = known or digest_of(files, more)
     with suppress(OSError):  # no room, or no right: the next process computes it again
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"of": now, "digest": digest})
