@@ -26,9 +26,32 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
+class Growing:
+    """A running cluster: its address, and its hosts that the autoscaler has added."""
+
+    def __init__(self, address: str, mark: str) -> None:
+        self.address, self.mark = address, mark
+
+    def raylets(self) -> list[int]:
+        """Return the process of each added host's raylet, the newest last."""
+        found = []
+        for pid in marked(self.mark):
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                if "/raylet/raylet" in command.split("\0")[0] and "--head" not in command.split("\0"):
+                    found.append(pid)
+        return found
+
+    def lose_host(self) -> None:
+        """Kill the newest host: its raylet, and the workers die with it."""
+        os.kill(self.raylets()[-1], signal.SIGKILL)
+
+
 @contextmanager
-def autoscaled(folder: Path, kinds: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield the address of a cluster whose head has no cores, and whose autoscaler may add hosts of these kinds."""
+def autoscaled(
+    folder: Path, kinds: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Iterator[Growing]:
+    """Yield a cluster whose head has no cores, and whose autoscaler may add hosts of these kinds."""
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     port, mark = free_port(), uuid.uuid4().hex
     config = {
@@ -72,7 +95,7 @@ def autoscaled(folder: Path, kinds: Mapping[str, Any], environment: Mapping[str,
             assert head_process.poll() is None, (folder / "head.log").read_text()
             assert time.monotonic() < end, (folder / "head.log").read_text()
             time.sleep(0.2)
-        yield f"127.0.0.1:{port}"
+        yield Growing(f"127.0.0.1:{port}", mark)
     finally:
         head_process.terminate()
         with suppress(subprocess.TimeoutExpired):
