@@ -1,5 +1,6 @@
 """What hosts of a cluster are asked one by one: its head, this one, and whichever has room for a trial first."""
 
+import errno
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -73,11 +74,11 @@ class Served:
             [reference] = ray.get(self.server.answer.remote(*arguments), timeout=self.seconds)
             return ray.get(reference, timeout=self.seconds)
         except ray.exceptions.RayTaskError as error:
-            raise OSError(str(error.cause)) from error
+            raise OSError(errno.EIO, str(getattr(error.cause, "strerror", None) or error.cause)) from error
         except ray.exceptions.GetTimeoutError as error:
-            raise OSError(f"no answer from the driver's host within {self.seconds:g} s") from error
+            raise OSError(errno.EIO, f"no answer from the driver's host within {self.seconds:g} s") from error
         except ray.exceptions.RayError as error:
-            raise OSError(" ".join(str(error).split())[:300]) from error
+            raise OSError(errno.EIO, " ".join(str(error).split())[:300]) from error
 
 
 def served(function: Callable[..., Any], *, kept: int, seconds: float) -> Served:

@@ -1,5 +1,6 @@
 """Files of this host for the other hosts of a cluster: given out in pieces, so that neither end holds much of them."""
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,5 +66,5 @@ def parcel(folder: Path, names: Sequence[str]) -> Parcel | None:
 def _read(folder: str, name: str, start: int, size: int) -> NDArray[np.uint8]:
     piece: NDArray[np.uint8] = np.fromfile(Path(folder) / name, np.uint8, size, offset=start)
     if len(piece) != size:
-        raise OSError(f"{Path(folder) / name} has become shorter while it was read")
+        raise OSError(errno.EIO, f"{Path(folder) / name} has become shorter while it was read")
     return piece

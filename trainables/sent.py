@@ -1,5 +1,6 @@
 """Files that the driver's host sends to this one: kept once per host, by their digest, beside the image caches."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -107,11 +108,16 @@ def fetched(what: str, digest: str, sender: Sender, digest_in: Callable[[Path], 
         with folder_written_beside(folder) as beside:
             sender.fetch_into(beside)
             if (came := digest_in(beside)) != digest:
-                raise OSError(0, f"what came is not what was sent: its digest is {came[:12]}, not {digest[:12]}")
+                raise OSError(
+                    errno.EIO, f"what came is not what was sent: its digest is {came[:12]}, not {digest[:12]}"
+                )
     except OSError as error:
+        remedy = f"make room there, or {_REMEDY} that has it"
+        if error.errno == errno.EIO:
+            remedy = "see that the driver's host is reached and nothing writes to its cache, and run again"
         raise RequestError(
             f"host {socket.gethostname()}: {what} could not be fetched into {str(folder.parent)!r} "
-            f"({error.strerror or error}): make room there, or {_REMEDY} that has it"
+            f"({error.strerror or error}): {remedy}"
         ) from error
     return folder
 
@@ -139,7 +145,7 @@ def _make_room(root: Path, needed: int) -> None:
         if path.is_dir() and not path.name.startswith(".") and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
     if (free := shutil.disk_usage(root).free) < needed:
-        raise OSError(0, f"that takes {_size(needed)}, and {_size(free)} are free")
+        raise OSError(errno.ENOSPC, f"that takes {_size(needed)}, and {_size(free)} are free")
 
 
 def _size(number: int) -> str:

@@ -133,7 +133,7 @@ def test_hosts_fetch_the_images_whenever_they_come_and_find_out_what_is_wrong(la
         assert there["pieces"] > 1
     for wrong, said in (("changed", "what came is not what was sent"), ("shorter", "has become shorter")):
         assert found[wrong].startswith("RequestError: host ")
-        assert said in found[wrong]
+        assert said in found[wrong], found[wrong]
     assert found["left"] == []
 
 

@@ -91,7 +91,7 @@ def autoscaled(
     )
     try:
         end = time.monotonic() + START_SECONDS
-        while not _answers(port):
+        while "Ray runtime started" not in (folder / "head.log").read_text():
             assert head_process.poll() is None, (folder / "head.log").read_text()
             assert time.monotonic() < end, (folder / "head.log").read_text()
             time.sleep(0.2)
@@ -115,9 +115,3 @@ def marked(mark: str) -> list[int]:
             if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False

@@ -29,7 +29,7 @@ def together(folder: Path) -> bool:
 
 def test_hosts_come_are_used_and_go(tmp_path: Path, storage: Path, asked) -> None:
     with autoscaled(tmp_path, {"small": KIND}) as cluster:
-        arguments = asked("--address", cluster.address, "--method", "random", "--quiet", trials=4, epochs=60)
+        arguments = asked("--address", cluster.address, "--method", "random", "--quiet", trials=6, epochs=300)
         with Command(*arguments) as running:
             running.until(lambda: together(storage / "x"), 300)
             assert len(cluster.raylets()) == 2
