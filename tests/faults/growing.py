@@ -62,7 +62,7 @@ def autoscaled(
         "available_node_types": {"ray.head.default": head, **kinds},
         "head_node_type": "ray.head.default",
         "upscaling_speed": 10.0,
-        "auth": {},
+        "auth": {"ssh_user": "nobody"},
         "docker": {},
         "file_mounts": {},
         "cluster_synced_files": [],
@@ -84,7 +84,13 @@ def autoscaled(
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0", *ports]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--autoscaling-config={file}"]
     command += ["--object-store-memory=100000000"]
-    own = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_AUTH_MODE": "disabled", MARK: mark}
+    own = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "100000",
+        "RAY_AUTH_MODE": "disabled",
+        MARK: mark,
+    }
     log = (folder / "head.log").open("wb")
     head_process = subprocess.Popen(
         command, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=subprocess.STDOUT
