@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ class Problems:
         """Raise one `RequestError` with all mistakes noted so far, or do nothing when there are none."""
         if self.found:
             raise RequestError(*self.found)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing on a host: "ok", "warning" or "problem", in words, and the remedy.
+
+    A search fails with a problem, and may not do what was meant with a warning.
+    """
+
+    what: str
+    state: str
+    said: str
+    remedy: str = ""
 
 
 def unknown_word(kind: str, word: str, allowed: Iterable[str]) -> str:

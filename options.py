@@ -7,6 +7,8 @@ from typer import Argument, Option
 
 Data = Annotated[str, Argument(help="A folder, zip, tar or CSV of images, or digits, cifar10, mnist, ...")]
 DataOrConfig = Annotated[str | None, Argument(help="As for `convscout data`; may stand in --config instead")]
+DataToCheck = Annotated[str | None, Argument(help="As for `convscout data`, to be looked at too")]
+ClusterFile = Annotated[Path | None, Option(help="The YAML file of a Ray cluster to check, offline")]
 Run = Annotated[str, Argument(help="An experiment: its name in --storage, or its folder")]
 Trial = Annotated[int, Argument(help="The number of a trial, as `convscout show` lists it")]
 Architecture = Annotated[str | None, Argument(help="An architecture, or the path of one of your own")]

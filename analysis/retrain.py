@@ -15,8 +15,10 @@ from analysis.contest import Contestant
 from analysis.select import Contender, no_faster
 from cluster.dispatch import Dispatcher
 from cluster.history import History
+from cluster.inspection import check_hosts
 from cluster.launch import launch
 from cluster.ledger import Ledger
+from cluster.place import parcel
 from cluster.proposal import Proposal
 from cluster.record import Row, TrialRecord
 from cluster.resources import Place
@@ -25,6 +27,7 @@ from cluster.storage import read_experiment, run_argument
 from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
+from trainables.learned import Needs, needs
 
 ROLES = ("retrain", "final")
 
@@ -207,6 +210,8 @@ def run_trials(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
     place = open_session(experiment["spec"], calibrated, folder)
+    needed = needs(Path(experiment["data"]["cache"]), experiment["spaces"], parcel)
+    check_hosts(needed.probes())
     if workers > 1:
         place.check_team(workers)
     for number in sorted({1, workers, *live}):
@@ -222,18 +227,25 @@ def run_trials(
         slots = place.slots if number == 1 else 1
         watching = watchers(folder, experiment, roles, slots, what=what, wanted=wanted, quiet=quiet)
         dispatcher = Dispatcher(ledger, roles, these, lambda *_: None, watching, in_order=slots == 1, workers=number)
-        if not _run(dispatcher, place, folder, experiment, calibrated, number):
+        if not _run(dispatcher, place, folder, experiment, calibrated, needed, number):
             raise KeyboardInterrupt
 
 
 def _run(
-    dispatcher: Dispatcher, place: Place, folder: Path, experiment: dict[str, Any], calibrated: Row, workers: int
+    dispatcher: Dispatcher,
+    place: Place,
+    folder: Path,
+    experiment: dict[str, Any],
+    calibrated: Row,
+    needed: Needs,
+    workers: int,
 ) -> bool:
     """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
-    from trainables.trainable import ImageTrainable, train_together, worker_parameters  # imports ray: not before
+    from trainables.team_worker import train_together  # imports ray: not before
+    from trainables.trainable import ImageTrainable, worker_parameters
 
     seconds = experiment["spec"]["checkpoint_every"]
-    parameters = worker_parameters(folder, experiment, calibrated, seconds, trial_store(folder))
+    parameters = worker_parameters(folder, experiment, calibrated, seconds, needed, trial_store(folder))
     if workers == 1:
         return launch(ImageTrainable, dispatcher, place, parameters)
     from cluster.launch_together import launch_together

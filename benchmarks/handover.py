@@ -14,6 +14,7 @@ from measure import Figures, table, tell
 
 import spaces
 from trainables.cache import prepare
+from trainables.learned import Needs
 from trainables.trainable import ImageTrainable
 from trainables.training import Settings
 
@@ -68,7 +69,7 @@ def main() -> None:
         folder = Path(scratch, "experiment")
         folder.mkdir()
         parameters = {
-            "cache_folder": str(_cache(Path(scratch))),
+            "needs": Needs(str(_cache(Path(scratch))), {}),
             "settings": {"cnn": Settings().to_json()},
             "checkpoint_seconds": 30.0,
         }

@@ -15,7 +15,7 @@ from cluster.dispatch import Dispatcher
 from cluster.mirror import fetch_validated
 from cluster.resources import Place, requested
 from cluster.storage import TRIALS
-from cluster.watchdog import Watchdog
+from cluster.watchdog import Standstill, Watchdog
 
 
 @contextmanager
@@ -52,22 +52,33 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
+def launch(
+    trainable: type,
+    dispatcher: Dispatcher,
+    place: Place,
+    parameters: dict[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
-    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Raises what made the
-    dispatcher halt.
+    `parameters` reach the trainable's `setup`, once per worker process; `tell` is given sentences for the user. Ray
+    must be connected. Raises what made the dispatcher halt.
     """
-    from cluster.tune_hooks import patched_tune
+    from cluster.tune_hooks import living_hosts, patched_tune
 
     def fit(scratch: Path) -> None:
         with patched_tune():
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()
 
-    return launched(dispatcher, place, fit)
+    def rooms() -> int:
+        return (dispatcher.sharing.place or place).slot.how_many(living_hosts())
+
+    return launched(dispatcher, place, fit, Standstill(dispatcher, rooms, tell))
 
 
-def launched(dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None]) -> bool:
+def launched(
+    dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None], standstill: Standstill | None = None
+) -> bool:
     """Let `fit(scratch)` run the dispatcher's trials; return False when it was interrupted.
 
     Whatever Ray keeps goes to the scratch folder, which is deleted: the ledger is the only state. Raises what made
@@ -78,7 +89,7 @@ def launched(dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None]) 
     dispatcher.sharing.place = place
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
-        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout):
+        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout, standstill):
             fit(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

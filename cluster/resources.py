@@ -77,8 +77,8 @@ class Place:
 
     @property
     def slots(self) -> int:
-        """How many trials run side by side now."""
-        return self.room(self.hosts)
+        """How many trials run side by side now, or soon: at least one."""
+        return max(1, self.room(self.hosts))
 
     @property
     def team_slot(self) -> Slot:
@@ -103,7 +103,7 @@ class Place:
 
     @property
     def host_cores(self) -> int:
-        """The cores of the smallest host that takes trials: a cluster's head often takes none."""
+        """The cores of the smallest host that has room for a trial: a cluster's head often takes none."""
         return int(min((host.cpus for host in self.hosts if self.slot.how_many([host])), default=self.slot.cpus))
 
     def room(self, hosts: Sequence[Host], spare: int = 0) -> int:
@@ -140,14 +140,17 @@ def requested(config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def choose_slot(
-    hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | str | None = None
+    hosts: Sequence[Host],
+    cpus_per_trial: int | None = None,
+    gpus_per_trial: float | str | None = None,
+    others_may_come: bool = False,
 ) -> Slot:
-    """Return the slot for a cluster, as asked or by default.
+    """Return the slot for a cluster of these hosts, those that may come among them, as asked or by default.
 
     By default, and with `auto` before anything is measured, a trial takes one GPU where there are any, else none, and
     the part of the cores that leaves none of its host's GPUs idle (one core without GPUs: trials side by side keep
     every core busy). Raises `RequestError` when no host can ever hold such a slot, since Ray would wait for it for
-    ever.
+    ever, and no others may come.
     """
     with_gpus = [host for host in hosts if host.gpus >= 1]
     slot_gpus = gpus_per_trial if isinstance(gpus_per_trial, int | float) else 1.0 if with_gpus else 0.0
@@ -157,7 +160,7 @@ def choose_slot(
     if cpus_per_trial is None and slot_gpus and with_gpus:
         slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
-    if slot.how_many(hosts) < 1:
+    if slot.how_many(hosts) < 1 and not others_may_come:
         raise RequestError(
             f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have "
             f"{hosts_in_words(hosts)}: lower --cpus-per-trial or --gpus-per-trial"

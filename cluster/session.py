@@ -5,16 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cluster.asking import room_comes
 from cluster.connect import connect, is_own_cluster
+from cluster.growth import Coming, coming
 from cluster.ledger import Ledger
 from cluster.marker import storage_problems
 from cluster.record import Row
 from cluster.resources import Place, Slot, choose_slot, hosts_of
 from cluster.shares import alone
 from cluster.storage import versions
-from foundation import RequestError
+from foundation import RequestError, count, duration
 
 Tell = Callable[[str], None]
+
+FIRST_SECONDS = 20.0  # a host's first process takes some 5 s: until then nothing is said
+ROOM_SECONDS = 1800.0  # a cloud's host with its packages comes within ten minutes
 
 
 def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> None:
@@ -31,19 +36,42 @@ def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> N
         tell(f"Since this experiment last ran, {', '.join(changed)}: results may differ.")
 
 
-def open_session(spec: Mapping[str, Any], calibrated: Row | None, folder: Path | None = None) -> Place:
+def open_session(
+    spec: Mapping[str, Any], calibrated: Row | None, folder: Path | None = None, tell: Tell = lambda _: None
+) -> Place:
     """Return the place of the trials on the cluster that the request names, connecting to it first.
 
-    The slot is the one that was calibrated, where that still fits: one size per experiment. Raises `RequestError`
-    when the cluster does not answer or can never hold a trial, or has a host that does not reach the experiment's
-    `folder`; a cluster of our own is this host.
+    The slot is the one that was calibrated, where that still fits: one size per experiment. On a cluster of others it
+    returns when a host has room for a trial. Raises `RequestError` when the cluster does not answer, can never hold a
+    trial, has no room for one within `ROOM_SECONDS`, or has a host that does not reach the experiment's `folder`.
     """
-    hosts = hosts_of(connect(spec["address"]))
-    if folder and not is_own_cluster() and (problems := storage_problems(folder)):
+    ray = connect(spec["address"])
+    own = is_own_cluster()
+    if folder and not own and (problems := storage_problems(folder)):
         raise RequestError(*problems)
+    hosts, more = hosts_of(ray), Coming() if own else coming(ray)
+    every = [*hosts, *more.hosts]
     slot = Slot(**calibrated["slot"]) if calibrated else None
-    if slot and slot.memory and not slot.how_many(hosts) and replace(slot, memory=0).how_many(hosts):
-        slot = alone(slot, hosts)  # hosts have less memory than when it was measured
-    if slot is None or slot.how_many(hosts) < 1:
-        slot = choose_slot(hosts, spec["cpus_per_trial"], spec["gpus_per_trial"])
+    if slot and slot.memory and not slot.how_many(every) and replace(slot, memory=0).how_many(every):
+        slot = alone(slot, every)  # hosts have less memory than when it was measured
+    if slot is None or slot.how_many(every) < 1:
+        asked = spec["cpus_per_trial"], spec["gpus_per_trial"]
+        slot = choose_slot(every, *asked, others_may_come=more.unknown)
+    if not own:
+        _wait_for_room(slot, slot.how_many(hosts) > 0, tell)
+        hosts = hosts_of(ray)
     return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"])
+
+
+def _wait_for_room(slot: Slot, there: bool, tell: Tell) -> None:
+    """Return when a host has room for a trial: where none is there, the autoscaler is asked for one by this."""
+    what = f"{count(slot.cpus, 'core')} and {slot.gpus:g} GPUs" if slot.gpus else count(slot.cpus, "core")
+    why = "are all taken by others" if there else "are not there yet"
+    if room_comes(slot, FIRST_SECONDS):
+        return
+    tell(f"Hosts with {what} for a trial {why}: waiting for one, {duration(ROOM_SECONDS)} at most.")
+    if not room_comes(slot, ROOM_SECONDS):
+        raise RequestError(
+            f"no host had {what} for a trial within {duration(ROOM_SECONDS)}: they {why}. `ray status` says what the "
+            "autoscaler tried; lower --cpus-per-trial or --gpus-per-trial, or try again when there is room"
+        )

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
-from cluster.resources import Place, hosts_of
+from cluster.resources import Host, Place, hosts_of
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
 ROOM_SECONDS = 1.0
@@ -137,6 +137,11 @@ def free_workers_go_to_who_waits() -> Iterator[None]:
         tune_controller.TuneController._maybe_reuse_cached_actor = original
 
 
+def living_hosts() -> list[Host]:
+    """Return the hosts that are there now."""
+    return hosts_of(ray)
+
+
 class Room:
     """How many trials there may be at a time: as many as the living hosts have slots for, looked at once a second.
 
@@ -154,7 +159,7 @@ class Room:
         now = time.monotonic()
         if now >= self._until or place != self.place:
             self.place = place
-            self._until, self._count = now + ROOM_SECONDS, max(1, place.room(hosts_of(ray), self.spare))
+            self._until, self._count = now + ROOM_SECONDS, max(1, place.room(living_hosts(), self.spare))
         return self._count
 
 

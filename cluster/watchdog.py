@@ -7,12 +7,14 @@ from collections.abc import Callable
 from cluster.dispatch import Dispatcher
 from cluster.history import History
 from cluster.record import Row, TrialRecord
+from foundation import HaltError, count, duration
 
 # An epoch may take ten times the trial's longest so far, or two minutes: a busy machine or a slow disk is no hang.
 TIMES_LONGEST, LEAST_SECONDS = 10.0, 120.0
 # A first epoch, of all or of other layers, is measured against any trial's: other models may be much slower.
 TIMES_ANY, FIRST_LEAST_SECONDS = 30.0, 900.0
 TICK_SECONDS = 1.0
+SAID_SECONDS, HOSTLESS_SECONDS = 60.0, 1800.0  # a cloud's host with its packages comes within ten minutes
 
 
 def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float | None) -> float | None:
@@ -36,17 +38,57 @@ def _stages(record: TrialRecord) -> list[list[Row]]:
     return stages
 
 
+class Standstill:
+    """Notices that trials were handed out and none has begun, and halts a launch that no host is there for.
+
+    `rooms()` is how many trials the living hosts hold. Where they are held by others' work, or fetch what they need,
+    that is only said: nobody can know for how long.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, rooms: Callable[[], int], tell: Callable[[str], None]) -> None:
+        self.dispatcher, self.rooms, self.tell = dispatcher, rooms, tell
+        self._idle_seconds = self._hostless_seconds = 0.0
+        self._said = False
+
+    def tick(self, seconds: float) -> None:
+        """Let so much time pass."""
+        begun = set(self.dispatcher.running) & set(self.dispatcher.beats)
+        if begun or not self.dispatcher.running or self.dispatcher.stopping:
+            self._idle_seconds, self._said = 0.0, False
+            return
+        self._idle_seconds += seconds
+        if self._idle_seconds < SAID_SECONDS:
+            return
+        there = self.rooms() > 0
+        self._hostless_seconds = 0.0 if there else self._hostless_seconds + seconds
+        waited = duration(self._idle_seconds)
+        if not self._said:
+            why = "the hosts are taken by others, or fetch the images" if there else "no living host has room for one"
+            goes_on = "" if there else f"; stops after {duration(HOSTLESS_SECONDS)} without one"
+            self.tell(f"{count(len(self.dispatcher.running), 'trial')} waiting for {waited}: {why}{goes_on}.")
+            self._said = True
+        if self._hostless_seconds >= HOSTLESS_SECONDS:
+            said = f"no host with room for a trial for {duration(self._hostless_seconds)} (`ray status` says why)"
+            self.dispatcher.halt = HaltError(said)
+            self.dispatcher.wake()
+
+
 class Watchdog:
-    """Watches the workers of a dispatcher from a thread of its own while it is entered.
+    """Watches the workers of a dispatcher from a thread of its own while it is entered, and that there are some.
 
     `end(node, pid)` kills a worker; that its trial has hung is noted in `dispatcher.hung` before. Time is counted in
     ticks of a monotonic clock, none longer than two: while the machine slept, no trial was late.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, end: Callable[[str, int], None], epoch_timeout: float | None = None
+        self,
+        dispatcher: Dispatcher,
+        end: Callable[[str, int], None],
+        epoch_timeout: float | None = None,
+        standstill: Standstill | None = None,
     ) -> None:
         self.dispatcher, self.end, self.epoch_timeout = dispatcher, end, epoch_timeout
+        self.standstill = standstill
         self.clock = 0.0
         self._since: dict[str, tuple[Row, float]] = {}
         self._over = threading.Event()
@@ -62,7 +104,10 @@ class Watchdog:
 
     def tick(self, seconds: float) -> None:
         """Let so much time pass, and end the workers whose epoch takes too long."""
-        self.clock += min(seconds, 2 * TICK_SECONDS)
+        seconds = min(seconds, 2 * TICK_SECONDS)
+        self.clock += seconds
+        if self.standstill:
+            self.standstill.tick(seconds)
         beats = dict(self.dispatcher.beats)
         known = self._since
         self._since = {

@@ -15,6 +15,8 @@ from search.spec import SearchSpec, differences
 from spaces import Space
 from spaces.domains import grid
 from trainables.cache import ImageCache, open_cache, prepare
+from trainables.learned import Needs, needs
+from trainables.sent import Send
 
 OnDecoded = Callable[[int, int], None]
 DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
@@ -101,6 +103,11 @@ def default_architectures() -> tuple[tuple[str, ...], tuple[str, ...]]:
     transfer = [name for name in spaces.names() if "weights" in spaces.load(name).knobs]
     at_hand = tuple(name for name in transfer if weights_at_hand(name))
     return DEFAULT_ARCHITECTURES + at_hand, tuple(name for name in transfer if name not in at_hand)
+
+
+def needs_of(request: Request, send: Send) -> Needs:
+    """Return what trials of a request read from their host's disk; `send` brings it to hosts that have it not."""
+    return needs(request.cache.folder, {name: space.rows() for name, space in request.spaces.items()}, send)
 
 
 def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from cluster.dispatch import Dispatcher
 from cluster.history import History
+from cluster.inspection import check_hosts
 from cluster.launch import launch
 from cluster.ledger import Ledger, read_history
 from cluster.lock import Lock
+from cluster.place import parcel
 from cluster.proposal import Decision, Proposal
 from cluster.record import Row, TrialRecord, ranked
 from cluster.session import Tell, note_resumed, open_session
@@ -34,6 +36,7 @@ from search.request import (
     decoded_before,
     default_architectures,
     describe_experiment,
+    needs_of,
     prepare_request,
     reopen,
 )
@@ -81,8 +84,9 @@ def search(
         planner = Planner(prepare_request(spec, on_decoded))
         with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
             proposed = beside.submit(planner.next_work, History())
-            slots = open_session(spec.model_dump(), None, folder).slots
+            slots = open_session(spec.model_dump(), None, folder, tell).slots
             proposed.result()
+        check_hosts(needs_of(planner.request, parcel).probes())
         disk_bound(planner.request, planner.most_state_bytes, slots, spec.trials, folder)
     on_request(planner.request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
@@ -175,7 +179,9 @@ def train(
     request, spec, folder = planner.request, planner.spec, ledger.path.parent
     wanted = ledger.history.trials_wanted or spec.trials
     calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted, tell)
-    place = open_session(spec.model_dump(), calibrated, folder)
+    place = open_session(spec.model_dump(), calibrated, folder, tell)
+    needs = needs_of(request, parcel)
+    check_hosts(needs.probes())
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
@@ -193,8 +199,8 @@ def train(
         metric=spec.metric,
         in_order=place.slots == 1,
     )
-    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every, trial_store(folder))
-    done = launch(ImageTrainable, dispatcher, place, parameters)
+    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every, needs, trial_store(folder))
+    done = launch(ImageTrainable, dispatcher, place, parameters, tell)
     write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
     return Outcome(folder, interrupted=not done)
 

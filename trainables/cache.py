@@ -25,6 +25,7 @@ from trainables.build import build
 from trainables.decode import POLICIES
 from trainables.decoding import default_image_size
 from trainables.images import Listing, list_images, open_source
+from trainables.opening import LEARNED, TESTED, checked_manifest
 from trainables.sources import FolderSource, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
@@ -140,8 +141,7 @@ def prepare(
     """
     _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)
-    options = [str(option) for option in (FORMAT_VERSION, image_size, resize, val_fraction, test_fraction, duplicates)]
-    folder = cache_root() / digest(source.key, options)[:32]
+    folder = folder_of(source.key, image_size, resize, val_fraction, test_fraction, duplicates)
     with suppress(RequestError):  # none, or a damaged one: it is decoded again
         return open_cache(folder)
     listing = list_images(data, source)
@@ -152,7 +152,7 @@ def prepare(
             on_progress(done, total)
 
     size = image_size or default_image_size(listing, report)
-    _check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
+    check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
     done_before = total - len(listing.items)
     with _making(folder, listing) as beside:
         build(
@@ -166,6 +166,11 @@ def prepare(
             report=lambda done: report(done_before + done),
         )
     return open_cache(folder)
+
+
+def folder_of(key: str, *options: object) -> Path:
+    """Return where the cache of a source lies that was made with these options of `prepare`, in their order."""
+    return cache_root() / digest(key, [str(option) for option in (FORMAT_VERSION, *options)])[:32]
 
 
 class _MadeMeanwhile(Exception):
@@ -236,23 +241,12 @@ def _check_unchanged(listing: Listing) -> None:
 
 def open_cache(folder: Path) -> ImageCache:
     """Open a cache that `prepare` has made; raises `RequestError` where there is none, or only a part of one."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        channels, height, width = manifest["image_shape"]
-        counts = {name: sum(of_class.values()) for name, of_class in manifest["counts"].items()}
-        for prefix, expected in (("", counts["train"] + counts["val"]), ("test_", counts["test"])):
-            images = np.load(folder / f"{prefix}images.npy", mmap_mode="r")  # fails where the file is too short
-            if images.shape != (expected, height, width, channels):
-                raise ValueError(f"{prefix}images.npy holds {images.shape}, not {expected} images")
-            if len(np.load(folder / f"{prefix}labels.npy")) != expected:
-                raise ValueError(f"{prefix}labels.npy does not hold {expected} labels")
-            if len(json.loads((folder / f"{prefix}paths.json").read_text("utf-8"))) != expected:
-                raise ValueError(f"{prefix}paths.json does not hold {expected} paths")
-        if np.bincount(np.load(folder / "split.npy"), minlength=2).tolist() != [counts["train"], counts["val"]]:
-            raise ValueError("split.npy is not that of the manifest")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        raise RequestError(f"image cache {str(folder)!r} cannot be opened ({error}): prepare the data again") from error
-    return ImageCache(folder, manifest)
+    return ImageCache(folder, checked_manifest(folder, (LEARNED, TESTED)))
+
+
+def open_learned(folder: Path) -> ImageCache:
+    """Open a cache for training, with or without the files of its test split; raises `RequestError` as `open_cache`."""
+    return ImageCache(folder, checked_manifest(folder, (LEARNED,)))
 
 
 def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
@@ -281,7 +275,7 @@ def _check_options(
     problems.raise_if_any()
 
 
-def _check_room(root: Path, needed_bytes: int) -> None:
+def check_room(root: Path, needed_bytes: int) -> None:
     """Raise `RequestError` unless `root` can be written and has room; a full disk kills whoever maps a file."""
     remedy = "set CONVSCOUT_CACHE to a folder that can be written"
     try:

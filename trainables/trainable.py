@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ray import get_runtime_context
 from ray.tune import Trainable
 
 from foundation import RequestError, fault
+from trainables.learned import Needs
 
 RETIRE_AFTER = 3  # bad outcomes in a row: the next trial gets a process that nothing can have broken
 BEGIN_SECONDS = 900.0  # building a model takes seconds; a process that takes this long has hung, and ends itself
@@ -25,7 +26,12 @@ class WorkerRetired(Exception):
 
 
 def worker_parameters(
-    folder: Path, experiment: dict[str, Any], calibrated: dict[str, Any], checkpoint_seconds: float, store: Any = None
+    folder: Path,
+    experiment: dict[str, Any],
+    calibrated: dict[str, Any],
+    checkpoint_seconds: float,
+    needs: Needs,
+    store: Any = None,
 ) -> dict[str, Any]:
     """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row.
 
@@ -33,7 +39,7 @@ def worker_parameters(
     """
     return {
         "folder": str(folder),
-        "cache_folder": experiment["data"]["cache"],
+        "needs": needs,
         "sources": experiment["sources"],
         "settings": calibrated["settings"],
         "checkpoint_seconds": checkpoint_seconds,
@@ -68,7 +74,7 @@ class TrialWorker:
         self,
         config: dict[str, Any],
         folder: str = "",
-        cache_folder: str = "",
+        needs: Needs | None = None,
         sources: dict[str, str] | None = None,
         settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
@@ -79,12 +85,14 @@ class TrialWorker:
         from trainables.checkpoint import Writer
         from trainables.together import Alone
 
-        self.folder, self.cache_folder = Path(folder), Path(cache_folder)
+        assert needs is not None
+        self.folder, self.needs = Path(folder), needs
         self.sources, self.settings = sources or {}, settings or {}
         self.checkpoint_seconds = checkpoint_seconds
         self.team: Alone = team or Alone()
         self.training: Any = None
         self.store = store
+        self.dataset: Any = None
         self.writer = Writer(store.keep_checkpoint if store else None)
         self.bad_outcomes = 0
         self.reset_config(config)
@@ -112,6 +120,7 @@ class TrialWorker:
             if self.begun:
                 report = self._epoch()
             else:
+                self._fetch()  # its waits have limits of their own: what is fetched may be large
                 with _ends_if_it_hangs(BEGIN_SECONDS):
                     report = self._begin()
         except StoreUnreachable:
@@ -127,10 +136,15 @@ class TrialWorker:
         self.bad_outcomes = self.bad_outcomes + 1 if "failed" in (report["kind"], *report) else 0
         return {"report": json.dumps(report)}
 
-    def _begin(self) -> dict[str, Any]:
-        from trainables import checkpoint
+    def _fetch(self) -> None:
+        """Open the images, once per process, and find the trial's weights; on a cluster, those that this host gets."""
         from trainables.batches import Dataset
-        from trainables.cache import open_cache
+
+        if self.dataset is None:
+            self.dataset = Dataset.from_cache(self.needs.cache())
+        self.config = self.needs.config(self.handed_out["config"])
+
+    def _begin(self) -> dict[str, Any]:
         from trainables.device import name_of
         from trainables.training import Settings, Training
 
@@ -139,16 +153,12 @@ class TrialWorker:
         given, work = self.handed_out, self.handed_out["work"]
         settings = Settings(**self.settings[given["architecture"]])
         if self.training is None:
-            self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
+            self.training = Training(self.dataset, settings)
         self.training.use(settings)
-        self.here, self.checkpoints = self.folder, Path(given["checkpoints"])
-        if self.store:  # before its latest checkpoint is looked for
-            self.here = self.store.folder
-            self.checkpoints = self._fetched() / self.checkpoints.name
-        kept = self.team.from_first(lambda: checkpoint.load(self.checkpoints, self._identity()))
+        kept = self._kept()
         self.training.begin(
             given["architecture"],
-            given["config"],
+            self.config,
             seed=given["seed"],
             epochs=work["schedule_epochs"],
             source=self.sources.get(given["architecture"]),
@@ -181,6 +191,16 @@ class TrialWorker:
             "trains": self.training.model.describe_trainable(),
             "epochs": self.epochs,
         }
+
+    def _kept(self) -> Any:
+        """Return the state that the trial goes on from; of a team the first process reads it for all."""
+        from trainables import checkpoint
+
+        self.here, self.checkpoints = self.folder, Path(self.handed_out["checkpoints"])
+        if self.store:  # before its latest checkpoint is looked for
+            self.here = self.store.folder
+            self.checkpoints = self._fetched() / self.checkpoints.name
+        return self.team.from_first(lambda: checkpoint.load(self.checkpoints, self._identity()))
 
     def _epoch(self) -> dict[str, Any]:
         fault("trial.epoch")
@@ -257,46 +277,3 @@ class TrialWorker:
 
 class ImageTrainable(TrialWorker, Trainable):
     """A worker of Ray Tune, which trains by itself."""
-
-
-class TeamFailed(Exception):
-    """A trial could not be trained: its processes end, since nobody knows how far each of them came."""
-
-
-def train_together(
-    rank: int,
-    size: int,
-    take: Callable[[int], str | None],
-    report: Callable[[str], None],
-    parameters: dict[str, Any],
-) -> None:
-    """Train one trial after the other as process `rank` of `size`, whose `torch.distributed` group must have been made.
-
-    `take(number)` waits for trial `number` of this team, counted from 0, as the dispatcher hands it out, in JSON; None
-    ends the work. `report` takes what the first process has to say of it. Raises `TeamFailed` after a trial that
-    failed, and what memory, the device or a lost process raise.
-    """
-    from trainables.together import Team
-
-    worker, number = TrialWorker(), 0
-    while (given := take(number)) is not None:
-        trial = {"handed_out": given}
-        if number == 0:
-            worker.setup(trial, **parameters, team=Team(rank, size))
-        else:
-            worker.reset_config(trial)
-        while not _over(worker.step()["report"], worker.handed_out["work"]["epochs"], rank, report):
-            pass
-        number += 1
-    worker.cleanup()
-
-
-def _over(said: str, epochs: int, rank: int, report: Callable[[str], None]) -> bool:
-    """Report what a step said, if this process is the first; return whether it was the trial's last."""
-    if rank == 0:
-        report(said)
-    step = json.loads(said)
-    if step["kind"] in ("failed", "unwritten") or "unwritten" in step:
-        raise TeamFailed(step.get("error") or f"{step['unwritten']['path']}: {step['unwritten']['strerror']}")
-    known = step["epoch"]["epoch"] if step["kind"] == "epoch" else len(step["epochs"])
-    return "failed" in step or known >= epochs

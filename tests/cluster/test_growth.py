@@ -1,140 +1,56 @@
-"""A slot that grows while trials run, on a Ray cluster of two hosts: in a process of its own."""
-
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.ledger import LEDGER, read_history, read_rows
-from cluster.resources import Host, Slot
+from cluster.growth import autoscaled, kinds_of
 
-SCRIPT = """
-import json, os, sys, time
-from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster
-from ray.tune import Trainable
-from cluster.connect import connect, disconnect
-from cluster.dispatch import Dispatcher
-from cluster.launch import launch
-from cluster.ledger import Ledger
-from cluster.proposal import Proposal
-from cluster.resources import Host, Place, Slot
-
-TRIALS, GB = 14, 10**9
+KINDS: dict[str, Any] = {
+    "head": {"resources": {"CPU": 4}},
+    "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 3},
+    "none": {"resources": {"CPU": 64}, "max_workers": 0},
+}
 
 
-class Sharing(Trainable):
-    "Its first trial waits for two others on its host, and runs out of memory; those wait for that."
-
-    def setup(self, config, folder=""):
-        self.folder = Path(folder)
-        self.host = ray.get_runtime_context().get_node_id()
-        self.reset_config(config)
-
-    def until(self, fulfilled):
-        end = time.monotonic() + 120
-        while not fulfilled():
-            if time.monotonic() > end:
-                raise TimeoutError
-            time.sleep(0.01)
-
-    def reset_config(self, new_config):
-        self.given, self.begun = json.loads(new_config["handed_out"]), False
-        return True
-
-    def step(self):
-        attempt = {"attempt": self.given["attempt"]}
-        if not self.begun:
-            self.begun = True
-            (self.folder / f"{self.host}-{self.given['trial']}").touch()
-            started = {"kind": "started", "host": self.host, "pid": os.getpid(), "epochs": []}
-            return {"report": json.dumps(started | attempt)}
-        fell = self.folder / "fell"
-        if len(list(self.folder.glob(f"{self.host}-*"))) >= 3 and self.given["attempt"] == 1 and not fell.exists():
-            try:
-                fell.touch(exist_ok=False)
-                raise MemoryError("too little for three")
-            except FileExistsError:
-                pass
-        if self.given["trial"] < 5:
-            self.until(fell.exists)
-        row = dict.fromkeys(("train_loss", "val_loss", "val_accuracy", "seconds"), 0.5) | {"epoch": 1}
-        return {"report": json.dumps({"kind": "epoch", "epoch": row, **attempt})}
+@pytest.mark.parametrize(
+    ("config", "kinds"),
+    [
+        ({"head_node_type": "head", "available_node_types": KINDS, "max_workers": 9}, [({"CPU": 8, "GPU": 1}, 3)]),
+        ({"head_node_type": "head", "available_node_types": KINDS}, [({"CPU": 8, "GPU": 1}, 2)]),  # Ray's default
+        ({"head_node_type": "head", "available_node_types": KINDS, "max_workers": 0}, []),
+        ({"head_node_type": "head", "available_node_types": {"head": {}, "any": {}}, "max_workers": 4}, [({}, 4)]),
+        ({}, []),
+    ],
+)
+def test_the_kinds_of_hosts_that_may_come_are_read_from_the_autoscalers_file(
+    config: dict[str, Any], kinds: list[Any]
+) -> None:
+    assert kinds_of(config) == kinds
 
 
-def next_work(history):
-    work = {"epochs": 1, "schedule_epochs": 1}
-    number = history.next_trial()
-    return None if number >= TRIALS else Proposal("search", "cnn", {}, number, work, "random")
+def test_the_file_is_that_of_the_autoscaler_of_this_very_cluster(tmp_path: Path) -> None:
+    import subprocess
+
+    script = tmp_path / "autoscaler" / "v2" / "monitor.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("print(1, flush=True); input()", encoding="utf-8")
+    file = tmp_path / "cluster.yaml"
+    config = {"head_node_type": "head", "available_node_types": KINDS, "max_workers": 9}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, str(script), "--gcs-address=10.1.2.3:4567", f"--autoscaling-config={file}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as monitor:
+        assert monitor.stdout is not None
+        monitor.stdout.readline()  # it runs
+        try:
+            assert autoscaled("127.0.0.1:4567") == [({"CPU": 8, "GPU": 1}, 3)]
+            assert autoscaled("10.1.2.3:567") == []
+        finally:
+            monitor.kill()
 
 
-folder = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-for memory in (6 * GB, 3 * GB):
-    cluster.add_node(num_cpus=3, memory=memory)
-connect(cluster.address)
-nodes = [node for node in ray.nodes() if node["Resources"].get("CPU")]
-hosts = [Host(3, 0, node["Resources"]["memory"], name=node["NodeID"]) for node in nodes]
-(folder / "experiment" / "trials").mkdir(parents=True)
-with Ledger(folder / "experiment") as ledger:
-    ledger.append("calibrated", slot={"cpus": 1, "gpus": 0.0, "memory": int(1.2 * GB)})
-    dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None)
-    place = Place(Slot(1, 0.0, int(1.2 * GB)), hosts)
-    assert place.slots == 5, place.slots
-    assert launch(Sharing, dispatcher, place, {"folder": str(folder)})
-disconnect()
-cluster.shutdown()
-print(json.dumps({host.name: host.memory for host in hosts}))
-"""
-
-
-@pytest.mark.timeout(400)
-def test_the_slot_grows_in_one_launch_and_every_host_holds_what_it_has_memory_for(tmp_path: Path) -> None:
-    script = tmp_path / "grow.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    house = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=390,
-        check=False,
-        cwd=house,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": house},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    hosts = [Host(3, 0, memory, name=name) for name, memory in json.loads(done.stdout.splitlines()[-1]).items()]
-    rows = list(read_rows(tmp_path / "experiment" / LEDGER))
-    (growth,) = (row for row in rows if row["event"] == "slot_grown")
-    before, after = Slot(**growth["before"]), Slot(**growth["slot"])
-    (host,) = (host for host in hosts if host.name == growth["host"])
-    assert (before.fit(host), after.fit(host)) == (3, 2)
-    (lost,) = (row for row in rows if row["event"] == "lost")
-    assert (lost["cause"], lost["charged"], lost["shared"]) == ("out_of_memory", False, True)
-    history = read_history(tmp_path / "experiment")
-    assert {record.status for record in history.trials.values()} == {"completed"}
-    assert len(history.trials) == 14
-    old = _most_at_once([row for row in rows if row["seq"] <= growth["seq"]])
-    assert old[host.name] == 3
-    assert all(number <= before.fit(each) for each in hosts for number in [old.get(each.name, 0)])
-    of_old = {row["trial"] for row in rows if row["event"] == "started" and row["seq"] < growth["seq"]} - {
-        lost["trial"]
-    }
-    new = _most_at_once([row for row in rows if row["seq"] > growth["seq"] and row.get("trial") not in of_old])
-    assert all(new.get(each.name, 0) <= after.fit(each) for each in hosts)
-
-
-def _most_at_once(rows: list[dict[str, object]]) -> dict[str, int]:
-    """Return, for each host, how many trials ran there at a time at most."""
-    running: dict[object, str] = {}
-    most: dict[str, int] = {}
-    for row in rows:
-        if row["event"] == "started":
-            running[row["trial"]] = host = str(row["host"])
-            most[host] = max(most.get(host, 0), list(running.values()).count(host))
-        elif row["event"] in ("ended", "lost"):
-            running.pop(row["trial"], None)
-    return most
+def test_on_kubernetes_any_kind_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    [(resources, _)] = autoscaled("10.1.2.3:568")
+    assert resources == {}

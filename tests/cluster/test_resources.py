@@ -83,3 +83,20 @@ def test_a_head_that_takes_no_trials_does_not_count_among_the_hosts_with_cores()
     place = Place(Slot(2, 0), [Host(0, 0), Host(8, 0), Host(4, 0), Host(1, 0)])
     assert (place.host_cores, place.slots) == (4, 6)
     assert Place(Slot(2, 0), [Host(0, 0)]).host_cores == 2  # none has come yet
+
+
+def test_hosts_that_may_come_count_and_what_nobody_knows_of_is_not_refused() -> None:
+    head = Host(0, 0)
+    with pytest.raises(RequestError, match="the hosts have 0 cores and 0 GPUs"):
+        choose_slot([head])
+    assert choose_slot([head, Host(8, 1)]) == Slot(8, 1.0)
+    assert choose_slot([head], others_may_come=True) == Slot(1, 0.0)
+    with pytest.raises(RequestError, match="a trial asks for 1 CPU cores and 2 GPUs"):
+        choose_slot([head, Host(8, 1)], 1, 2)
+
+
+def test_hosts_without_room_count_for_nothing() -> None:
+    place = Place(Slot(2, 0.0), [Host(0, 0), Host(8, 0), Host(4, 0)])
+    assert (place.slots, place.host_cores) == (6, 4)
+    empty = Place(Slot(2, 0.0), [Host(0, 0)])
+    assert (empty.slots, empty.host_cores) == (1, 2)

@@ -8,7 +8,8 @@ import pytest
 from cluster.dispatch import Dispatcher
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
-from cluster.watchdog import Watchdog, allowed_seconds
+from cluster.watchdog import HOSTLESS_SECONDS, SAID_SECONDS, Standstill, Watchdog, allowed_seconds
+from foundation import HaltError
 
 WORK = {"epochs": 9, "schedule_epochs": 9}
 
@@ -97,3 +98,60 @@ def test_epochs_that_train_other_layers_are_not_measured_against_those_before(tm
     assert allowed_seconds(hall.dispatcher.history, records[0], None) == 1000.0
     epoch(1, "b", 1.0, layers_change=True)
     assert allowed_seconds(hall.dispatcher.history, records[1], None) == 3000.0  # thirty times what another took
+
+
+class Waiting:
+    """Trials that were handed out and have not begun, on hosts with room for `rooms` of them."""
+
+    def __init__(self, folder: Path, rooms: int) -> None:
+        self.hall, self.said, self.rooms = Hall(folder), [], rooms
+        self.dispatcher = self.hall.dispatcher
+        self.woken = 0
+        self.dispatcher.wake = self.wake
+        self.standstill = Standstill(self.dispatcher, lambda: self.rooms, self.said.append)
+        for key in "ab":
+            self.dispatcher.lost(key, "its host is gone")
+        self.dispatcher.hand_out("c")
+
+    said: list[str]
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.standstill.tick(1.0)
+
+
+def test_a_standstill_is_said_once_and_halts_when_no_host_comes(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, rooms=0)
+    waiting.wait(SAID_SECONDS - 1)
+    assert waiting.said == []
+    waiting.wait(60)
+    assert waiting.said == [
+        "1 trial waiting for 1 min: no living host has room for one; stops after 30 min without one."
+    ]
+    waiting.wait(HOSTLESS_SECONDS - 120)
+    assert not waiting.dispatcher.halt
+    waiting.wait(121)
+    assert isinstance(waiting.dispatcher.halt, HaltError)
+    assert str(waiting.dispatcher.halt) == "no host with room for a trial for 30 min (`ray status` says why)"
+    assert waiting.woken == 1
+
+
+def test_a_host_that_comes_in_time_ends_the_waiting(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, rooms=0)
+    waiting.wait(HOSTLESS_SECONDS)
+    waiting.rooms = 1
+    waiting.wait(10)
+    waiting.hall.report("c", kind="started", attempt=2, host="here", pid=7, n_params=1, epochs=[])
+    waiting.wait(10 * HOSTLESS_SECONDS)
+    assert waiting.dispatcher.halt is None
+    assert len(waiting.said) == 1
+
+
+def test_hosts_that_others_hold_are_said_and_waited_for(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, rooms=4)
+    waiting.wait(2 * HOSTLESS_SECONDS)
+    assert waiting.dispatcher.halt is None
+    assert waiting.said == ["1 trial waiting for 1 min: the hosts are taken by others, or fetch the images."]

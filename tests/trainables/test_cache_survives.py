@@ -82,7 +82,7 @@ def test_a_small_disk(tmp_path, monkeypatch, room):
         with pytest.raises(RequestError, match=r"has \d MB free, and the decoded images need 2 MB"):
             prepare(str(data))
         # The room was there when it was looked at, and others wrote meanwhile.
-        monkeypatch.setattr(cache, "_check_room", lambda root, needed_bytes: None)
+        monkeypatch.setattr(cache, "check_room", lambda root, needed_bytes: None)
         with pytest.raises(HaltError, match="No space left on device"):
             prepare(str(data))
         assert list(disk.iterdir()) == []

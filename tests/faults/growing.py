@@ -1,0 +1,123 @@
+"""A Ray cluster of one machine whose autoscaler adds and removes hosts: Ray's own fake provider, on ports of its own.
+
+Ray's `AutoscalingCluster` begins and ends with `ray stop --force`, which ends whatever Ray runs on the machine.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+MARK = "CONVSCOUT_TEST_CLUSTER"
+START_SECONDS = 150.0
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class Growing:
+    """A running cluster: its address, and its hosts that the autoscaler has added."""
+
+    def __init__(self, address: str, mark: str) -> None:
+        self.address, self.mark = address, mark
+
+    def raylets(self) -> list[int]:
+        """Return the process of each added host's raylet, the newest last."""
+        found = []
+        for pid in marked(self.mark):
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                if "/raylet/raylet" in command.split("\0")[0] and "--head" not in command.split("\0"):
+                    found.append(pid)
+        return found
+
+    def lose_host(self) -> None:
+        """Kill the newest host: its raylet, and the workers die with it."""
+        os.kill(self.raylets()[-1], signal.SIGKILL)
+
+
+@contextmanager
+def autoscaled(
+    folder: Path, kinds: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Iterator[Growing]:
+    """Yield a cluster whose head has no cores, and whose autoscaler may add hosts of these kinds."""
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    port, mark = free_port(), uuid.uuid4().hex
+    config = {
+        "cluster_name": "fake",
+        "max_workers": 8,
+        "idle_timeout_minutes": 5,
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"},
+        "available_node_types": {"ray.head.default": head, **kinds},
+        "head_node_type": "ray.head.default",
+        "upscaling_speed": 10.0,
+        "auth": {"ssh_user": "nobody"},
+        "docker": {},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "setup_commands": [],
+        "initialization_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+    }
+    file = folder / "cluster.json"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    ports = [
+        f"--port={port}",
+        f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",
+    ]
+    ports += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0", *ports]
+    command += ["--include-dashboard=false", "--disable-usage-stats", f"--autoscaling-config={file}"]
+    command += ["--object-store-memory=100000000"]
+    own = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "100000",
+        "RAY_AUTH_MODE": "disabled",
+        MARK: mark,
+    }
+    log = (folder / "head.log").open("wb")
+    head_process = subprocess.Popen(
+        command, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=subprocess.STDOUT
+    )
+    try:
+        end = time.monotonic() + START_SECONDS
+        while "Ray runtime started" not in (folder / "head.log").read_text():
+            assert head_process.poll() is None, (folder / "head.log").read_text()
+            assert time.monotonic() < end, (folder / "head.log").read_text()
+            time.sleep(0.2)
+        yield Growing(f"127.0.0.1:{port}", mark)
+    finally:
+        head_process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            head_process.wait(20)
+        for pid in marked(mark):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        head_process.wait(20)
+        log.close()
+
+
+def marked(mark: str) -> list[int]:
+    """Return the living processes that carry this mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
