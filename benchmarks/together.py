@@ -34,11 +34,11 @@ def main() -> None:
     _join(0, port)
     for architecture, images in IMAGES.items():
         data = dataset(images, 32)
-        near.send(architecture)
+        near.send((architecture, images))
         shared = _training(architecture, data, Settings(), Team(0, 2))
 
         def together(shared: Training = shared) -> float:
-            near.send("epoch")
+            near.send(())
             return shared.epoch().images_per_second
 
         contenders = {
@@ -82,15 +82,15 @@ def _epochs(training: Training) -> Callable[[], float]:
 
 
 def _second(port: int, asked: Connection) -> None:
-    """Be the second worker: an architecture begins a training, `epoch` is one more of it, None ends."""
+    """Be the second worker: an architecture and a number of images begin a training, () is an epoch, None ends."""
     _join(1, port)
     training = None
     while (what := asked.recv()) is not None:
-        if what == "epoch":
-            assert training is not None
+        if what:
+            architecture, images = what
+            training = _training(architecture, dataset(images, 32), Settings(), Team(1, 2))
+        elif training:
             training.epoch()
-        else:
-            training = _training(what, dataset(IMAGES[what], 32), Settings(), Team(1, 2))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ HOUSE = Path(__file__).parents[1]
 SPACE = "batch_size: 64\naccumulation_steps: 1\ncnn: {depth: 1, filters: 8, dense_layers: 1, dense_units: 16}\n"
 ANALYZE = ("--seeds", "1", "--finalists", "1", "--retrain-workers", "2", "--quiet")
 EPOCHS = 3
-LIMIT_SECONDS = 400.0
+LIMIT_SECONDS = 600.0
 
 pytestmark = [
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores"),

@@ -11,7 +11,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[2]
 SCRIPT = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from pathlib import Path
 from cluster.connect import connect, disconnect
 from cluster.dispatch import Dispatcher
@@ -20,12 +20,11 @@ from cluster.ledger import Ledger
 from cluster.proposal import Proposal
 from cluster.resources import Place, Slot, hosts_of
 
-TRIALS, EPOCHS = 4, 2
+TRIALS, EPOCHS = 3, 2
 
 
 def train(rank, size, take, report, parameters):
-    # Trial 0 goes well; the second worker of trial 1 dies in its first attempt; trial 2 cannot be trained; trial 3 is
-    # interrupted.
+    # Trial 0 goes well; the second worker of trial 1 dies in its first attempt; trial 2 is interrupted.
     number = 0
     while (given := take(number)) is not None:
         given, number = json.loads(given), number + 1
@@ -38,10 +37,6 @@ def train(rank, size, take, report, parameters):
                 os.kill(os.getpid(), signal.SIGKILL)
             threading.Event().wait()
         if given["trial"] == 2:
-            if rank == 0:
-                report(json.dumps({"kind": "failed", "status": "infeasible", "error": "no such layer"}))
-            raise RuntimeError("no such layer")
-        if given["trial"] == 3:
             Path(parameters["folder"], f"begun-{rank}").touch()
             threading.Event().wait()
         for epoch in range(1, EPOCHS + 1):
@@ -69,13 +64,16 @@ threading.Thread(target=interrupt, args=(folder,), daemon=True).start()
 with Ledger(folder / "experiment") as ledger:
     dispatcher = Dispatcher(ledger, ("final",), next_work, lambda *_: None, in_order=True, workers=2)
     done = launch_together(train, dispatcher, place, 2, {"given": "to all", "folder": str(folder)})
+end = time.monotonic() + 60
+while (free := ray.available_resources().get("CPU", 0.0)) < 2 and time.monotonic() < end:
+    time.sleep(0.1)
 disconnect()
-print(json.dumps({"done": done}))
+print(json.dumps({"done": done, "free": free >= 2}))
 """
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(620)
 def test_teams_train_trial_after_trial_and_one_that_lost_a_worker_begins_again(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "trials").mkdir(parents=True)
     script = tmp_path / "launch.py"
@@ -84,16 +82,19 @@ def test_teams_train_trial_after_trial_and_one_that_lost_a_worker_begins_again(t
         [sys.executable, str(script), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": str(HOUSE), "TMPDIR": str(tmp_path), "RAY_TMPDIR": "/tmp"},
     )
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout.splitlines()[-1]) == {"done": False}
+    assert json.loads(ended.stdout.splitlines()[-1]) == {
+        "done": False,
+        "free": True,
+    }  # as if the team had ended by itself
     rows = [json.loads(line) for line in (tmp_path / "experiment" / "ledger.jsonl").read_text().splitlines()]
-    started = [row for row in rows if row["event"] == "started" and row["trial"] < 3]
-    assert [(row["trial"], row["attempt"]) for row in started] == [(0, 1), (1, 1), (1, 2), (2, 1)]
-    assert [row["number"] for row in started] == [1, 2, 1, 2]  # a team goes on to the next trial; a new one begins
+    started = [row for row in rows if row["event"] == "started" and row["trial"] < 2]
+    assert [(row["trial"], row["attempt"]) for row in started] == [(0, 1), (1, 1), (1, 2)]
+    assert [row["number"] for row in started] == [1, 2, 1]  # a team goes on to the next trial; a new one begins
     assert {(row["team"], row["given"]) for row in started} == {(2, "to all")}
     [lost] = [row for row in rows if row["event"] == "lost"]
     assert (lost["trial"], lost["attempt"], lost["cause"], lost["charged"]) == (1, 1, "died", True)
@@ -103,7 +104,6 @@ def test_teams_train_trial_after_trial_and_one_that_lost_a_worker_begins_again(t
     assert [(row["trial"], row["status"], row["error"]) for row in rows if row["event"] == "ended"] == [
         (0, "completed", None),
         (1, "completed", None),
-        (2, "infeasible", "no such layer"),
     ]
     assert rows[-1]["event"] == "interrupted"
     assert not list(tmp_path.glob("convscout-ray-*"))  # nothing of Ray's is kept

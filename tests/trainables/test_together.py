@@ -1,5 +1,6 @@
 """Two processes that train one model together, against one that computes the same shares one after the other."""
 
+import json
 import multiprocessing
 import socket
 from collections.abc import Sequence
@@ -204,7 +205,7 @@ def test_a_process_that_trains_alone_draws_its_numbers_as_it_always_did() -> Non
 def test_a_team_has_no_images_to_validate_on() -> None:
     training = Training(stripes(), Settings())
     with pytest.raises(ValueError, match="no images to validate on: train_on_val is needed"):
-        training.begin("cnn", CASES["plain"], seed=1, epochs=1, team=Team(0, 2))
+        training.begin("cnn", CASES["plain"], seed=1, epochs=1, team=InTurn(0, 2))
 
 
 def test_batch_norm_is_synchronised_in_place() -> None:
@@ -217,3 +218,74 @@ def test_batch_norm_is_synchronised_in_place() -> None:
     assert model[1].process_group is None
     model.eval()
     assert model(torch.rand(2, 1, 3, 3)).shape == (2, 4)
+
+
+class Steps:
+    """Stands for a worker: gives reports that were written beforehand."""
+
+    def __init__(self, *reports: dict[str, Any]) -> None:
+        self.reports = list(reports)
+        self.took: list[str] = []
+
+    def setup(self, trial: dict[str, str], team: Team, **_: Any) -> None:
+        self.team = team
+        self.reset_config(trial)
+
+    def reset_config(self, trial: dict[str, str]) -> None:
+        self.took.append(trial["handed_out"])
+        self.handed_out = json.loads(trial["handed_out"])
+
+    def step(self) -> dict[str, str]:
+        return {"report": json.dumps(self.reports.pop(0))}
+
+    def cleanup(self) -> None:
+        self.took.append("no more")
+
+
+def worked(monkeypatch: pytest.MonkeyPatch, rank: int, worker: Steps, *given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a worker reports of the trials it is given: process `rank` of two."""
+    from trainables import trainable
+
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(trainable, "TrialWorker", lambda: worker)
+    texts = [*(json.dumps(trial) for trial in given), None]
+    trainable.train_together(rank, 2, texts.__getitem__, lambda said: reports.append(json.loads(said)), {})
+    return reports
+
+
+TWO_EPOCHS = {"work": {"epochs": 2}}
+BEGUN: dict[str, Any] = {"kind": "started", "epochs": []}
+DONE = [{"kind": "epoch", "epoch": {"epoch": number}} for number in (1, 2)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_trains_trial_after_trial_and_only_the_first_of_a_team_reports(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    diverged = {"kind": "epoch", "epoch": {"epoch": 1}, "failed": {"status": "diverged", "error": "nan"}}
+    over = BEGUN | {"epochs": [{}, {}]}  # a checkpoint knew all of them
+    steps = [BEGUN, *DONE, BEGUN, diverged, over]
+    worker = Steps(*steps)
+    found = worked(monkeypatch, rank, worker, TWO_EPOCHS, TWO_EPOCHS, TWO_EPOCHS)
+    assert found == ([] if rank else steps)
+    assert (worker.team.rank, worker.team.size) == (rank, 2)
+    assert (len(worker.took), worker.took[-1], worker.reports) == (4, "no more", [])
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"kind": "failed", "status": "infeasible", "error": "no such layer"}, "no such layer"),
+        (DONE[0] | {"unwritten": {"path": "a.pt", "strerror": "No space left"}}, "a.pt: No space left"),
+        ({"kind": "unwritten", "unwritten": {"path": "b.pt", "strerror": "No space left"}}, "b.pt: No space left"),
+    ],
+)
+def test_a_trial_that_fails_is_reported_and_ends_its_team(
+    monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], message: str
+) -> None:
+    from trainables.trainable import TeamFailed
+
+    worker = Steps(BEGUN, last, *DONE)
+    with pytest.raises(TeamFailed, match=f"^{message}$"):
+        worked(monkeypatch, 0, worker, TWO_EPOCHS, TWO_EPOCHS)
+    assert len(worker.reports) == 2
