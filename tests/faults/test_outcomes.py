@@ -159,7 +159,7 @@ def test_a_trial_that_rays_memory_monitor_kills_costs_no_other(storage: Path, as
     own = [str(tmp_path / "hungry.py") if word == "cnn" else word for word in arguments]
     (tmp_path / "space.yaml").write_text("batch_size: 16\naccumulation_steps: 1\nlearning_rate: 0.001\n")
     with Command(*own, environment=environment) as running:
-        assert running.end() == 0, running.said
+        assert running.end(450) == 0, running.said
     history = read_history(storage / "x")
     assert history.incarnation == 1
     for record in history.trials.values():
