@@ -58,11 +58,18 @@ def autoscaled(
         "cluster_name": "fake",
         "max_workers": 8,
         "idle_timeout_minutes": 5,
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "disable_node_updaters": True,  # its hosts are there at once, and there is no ssh to them
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+            "worker_liveness_check": False,
+        },
         "available_node_types": {"ray.head.default": head, **kinds},
         "head_node_type": "ray.head.default",
         "upscaling_speed": 10.0,
-        "auth": {"ssh_user": "nobody"},
+        "auth": {},
         "docker": {},
         "file_mounts": {},
         "cluster_synced_files": [],
@@ -87,7 +94,6 @@ def autoscaled(
     own = {
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "100000",
         "RAY_AUTH_MODE": "disabled",
         MARK: mark,
     }
