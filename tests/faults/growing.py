@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "CONVSCOUT_TEST_CLUSTER"
+RAY = str(Path(sys.executable).with_name("ray"))
 START_SECONDS = 150.0
 
 
@@ -42,15 +43,24 @@ class Growing:
                     found.append(pid)
         return found
 
+    def add_host(self) -> None:
+        """Let a host with one core join, as `ray start --address` does on another machine."""
+        command = [RAY, "start", f"--address={self.address}", "--block", "--num-cpus=1", "--min-worker-port=0"]
+        command += ["--max-worker-port=0", "--object-store-memory=100000000", "--dashboard-agent-listen-port=0"]
+        subprocess.Popen(
+            command,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", MARK: self.mark},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def lose_host(self) -> None:
         """Kill the newest host: its raylet, and the workers die with it."""
         os.kill(self.raylets()[-1], signal.SIGKILL)
 
 
 @contextmanager
-def autoscaled(
-    folder: Path, kinds: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> Iterator[Growing]:
+def autoscaled(folder: Path, kinds: Mapping[str, Any]) -> Iterator[Growing]:
     """Yield a cluster whose head has no cores, and whose autoscaler may add hosts of these kinds."""
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     port, mark = free_port(), uuid.uuid4().hex
@@ -58,11 +68,18 @@ def autoscaled(
         "cluster_name": "fake",
         "max_workers": 8,
         "idle_timeout_minutes": 5,
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "disable_node_updaters": True,  # its hosts are there at once, and there is no ssh to them
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+            "worker_liveness_check": False,
+        },
         "available_node_types": {"ray.head.default": head, **kinds},
         "head_node_type": "ray.head.default",
         "upscaling_speed": 10.0,
-        "auth": {"ssh_user": "nobody"},
+        "auth": {},
         "docker": {},
         "file_mounts": {},
         "cluster_synced_files": [],
@@ -81,20 +98,17 @@ def autoscaled(
         f"--dashboard-agent-listen-port={free_port()}",
     ]
     ports += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0", *ports]
+    command = [RAY, "start", "--head", "--block", "--num-cpus=0", *ports]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--autoscaling-config={file}"]
     command += ["--object-store-memory=100000000"]
     own = {
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "100000",
         "RAY_AUTH_MODE": "disabled",
         MARK: mark,
     }
     log = (folder / "head.log").open("wb")
-    head_process = subprocess.Popen(
-        command, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=subprocess.STDOUT
-    )
+    head_process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + START_SECONDS
         while "Ray runtime started" not in (folder / "head.log").read_text():

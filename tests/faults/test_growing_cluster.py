@@ -1,4 +1,4 @@
-"""A search on a cluster that has no host for trials when it begins, gets two, and loses one."""
+"""A search on a cluster that has no host for trials when it begins, gets one, then another, and loses that."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cluster.ledger import read_history
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-KIND = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
+KIND = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 1}
 
 
 def together(folder: Path) -> bool:
@@ -31,8 +31,10 @@ def test_hosts_come_are_used_and_go(tmp_path: Path, storage: Path, asked) -> Non
     with autoscaled(tmp_path, {"small": KIND}) as cluster:
         arguments = asked("--address", cluster.address, "--method", "random", "--quiet", trials=6, epochs=300)
         with Command(*arguments) as running:
+            running.until_row(storage / "x", 300, event="epoch")
+            assert len(cluster.raylets()) == 1
+            cluster.add_host()
             running.until(lambda: together(storage / "x"), 300)
-            assert len(cluster.raylets()) == 2
             cluster.lose_host()
             running.until_row(storage / "x", 200, event="lost")
             assert running.end(400) == 0, running.said
