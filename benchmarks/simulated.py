@@ -125,7 +125,7 @@ class Worker:
             seconds = BUILD_SECONDS
         else:
             seconds = self.cluster.epoch_seconds * self.chance.uniform(0.8, 1.2)
-            if self.chance.random() < DIED:
+            if self.chance.random() < self.cluster.died:
                 return seconds, self.cluster.death("worker process has died. Worker exit type: SYSTEM_ERROR")
             accuracy = self.reaches * (1 - math.exp(-self.epoch / 4)) + self.luck.gauss(0, 0.01)
             row = epoch_row(self.epoch, seconds) | {"val_accuracy": accuracy, "val_loss": 2.3 - 2 * accuracy}
@@ -149,9 +149,11 @@ class SimulatedRay:
     those of them that the driver had the report.
     """
 
-    def __init__(self, clock: Clock, epoch_seconds: float, death: Callable[[str], Exception]) -> None:
-        self.clock, self.epoch_seconds, self.death = clock, epoch_seconds, death
-        self.workers = self.reports = self.begun = 0
+    def __init__(
+        self, clock: Clock, epoch_seconds: float, death: Callable[[str], Exception], died: float = DIED
+    ) -> None:
+        self.clock, self.epoch_seconds, self.death, self.died = clock, epoch_seconds, death, died
+        self.workers = self.reports = self.begun = self.most_workers = 0
         self.waits: list[tuple[int, float, float]] = []
         self.on_report: Callable[[], None] = lambda: None
         self._queue: list[tuple[float, int, Future]] = []
@@ -245,6 +247,7 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
 
         def acquire_resources(self, resource_request: Any) -> Any:
             self.used, self.requested = self.used + 1, self.requested - 1
+            cluster.most_workers = max(cluster.most_workers, self.used)
             return Acquired(resource_request)
 
         def free_resources(self, acquired_resource: Any) -> None:
