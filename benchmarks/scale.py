@@ -98,9 +98,10 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
             marks.append((cluster.begun, cluster.reports, clock.now - clock.idle, _now_mb()))
 
     cluster.on_report = mark
-    (folder / TRIALS).mkdir(parents=True)
+    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere, Ledger(folder) as ledger:
-        ledger.append("experiment", name="scale", trials=asked.trials)
+        if ledger.history.experiment is None:
+            ledger.append("experiment", name="scale", trials=asked.trials)
         board = TensorBoardWriter(folder, {}, "val_accuracy")
         terminal = Console(file=nowhere, force_terminal=True)
         live = Progress(("search",), "scale", "val_accuracy", place.slots, console=terminal)
@@ -112,7 +113,7 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         dispatcher = Dispatcher(ledger, ("search",), plans.next_work, plans.decide, [board, live])
         plans.next_work(ledger.history)  # torch is imported
         parts.seconds.clear()
-        before, wall = _now_mb(), time.perf_counter()
+        before, wall, cpu = _now_mb(), time.perf_counter(), time.process_time() - time.thread_time()
         fit(dispatcher, cluster, hosts, place, scratch)
         if dispatcher.halt:
             raise dispatcher.halt
@@ -125,6 +126,7 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         "busy_seconds": clock.now - clock.idle,
         "seconds": clock.now,
         "wall_seconds": time.perf_counter() - wall,
+        "other_threads_seconds": time.process_time() - time.thread_time() - cpu,
         "parts": parts.seconds,
         "marks": marks,
         "waits": cluster.waits,

@@ -1,8 +1,8 @@
 """A large cluster on paper: Ray's own trial controller and actor manager, with workers that answer without training.
 
 What is made up is Ray below them: starting a worker, calling it, and waiting for it. Calls take simulated time, and so
-does what the driver itself does meanwhile (the processor time of its process, and what it waits for the disk), so a
-report that comes while it is busy waits for its turn.
+does what the driver itself does meanwhile (the processor time of its main thread, and what it waits for the disk), so
+a report that comes while it is busy waits for its turn.
 """
 
 import heapq
@@ -34,7 +34,7 @@ class Clock:
 
     def work(self) -> float:
         """Take in what the driver has done since the last rest; return the time."""
-        cpu, disk = time.process_time(), self._disk
+        cpu, disk = time.thread_time(), self._disk
         self.now += cpu - self._cpu + disk
         self._cpu, self._disk = cpu, 0.0
         return self.now
@@ -43,7 +43,7 @@ class Clock:
         """Let the driver wait till then; what the simulation itself costs does not count."""
         self.idle += max(0.0, until - self.now)
         self.now = max(self.now, until)
-        self._cpu = time.process_time()
+        self._cpu = time.thread_time()
 
     @contextmanager
     def disk_counts(self) -> Iterator[None]:
