@@ -221,7 +221,7 @@ def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[st
         f"{asked.hosts} hosts of {asked.slots} slots, TensorBoard and live table on. Ray's controller, our driver and "
     )
     said += (
-        "its files are real, workers and the network are not. The driver's times are processor time and waiting for "
+        "its files are real, workers and the network are not. The driver's times are its main thread's and waiting for "
     )
     said += "the disk. Waits: median, 99th percentile."
     return f"{table(('', ''), rows)}\n\n{said}"
