@@ -12,7 +12,7 @@ REPEATS := 5
 RACE := benchmarks/race/.venv
 KEEP :=
 
-.PHONY: help setup demo example test test-slow test-faults test-hosts soak bench bench-race check lock clean
+.PHONY: help setup demo example test test-slow test-faults test-hosts soak bench bench-race bench-scale check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
@@ -24,6 +24,7 @@ help:
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   what the README says of speed, measured in a quarter of an hour (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
+	@echo "make bench-scale          10,000 trials on 64 hosts, on paper: some half an hour"
 	@echo "make check   set up and run ruff (format and lint) and mypy (strict)"
 	@echo "make lock    pin the newest versions of all dependencies in requirements.lock"
 	@echo "make clean   remove .venv and what the tools left"
@@ -81,6 +82,9 @@ $(RACE)/set-up: $(SETUP) benchmarks/race/requirements.txt
 
 bench-race: $(RACE)/set-up
 	$(RACE)/bin/python benchmarks/race/race.py --out runs/race --repeats $(REPEATS) --seconds 240 $(KEEP)
+
+bench-scale: $(SETUP)
+	$(BIN)/python benchmarks/scale.py $(KEEP)
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

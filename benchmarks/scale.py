@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from measure import table, tell
-from simulated import Clock, SimulatedRay, fit
+from simulated import DIED, Clock, SimulatedRay, fit
 
 import spaces
 from cluster.connect import ENVIRONMENT
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=8, help="of each host")
     parser.add_argument("--method", default="asha")
     parser.add_argument("--epoch-seconds", type=float, default=60.0)
+    parser.add_argument("--died", type=float, default=DIED, help="the share of epochs in which a worker dies")
     parser.add_argument("--once", type=Path, help="run one simulation in this folder, and print its figures as JSON")
     parser.add_argument("--replay", type=Path, help="read the ledger in this folder, and print figures as JSON")
     parser.add_argument("--keep", action="store_true")
@@ -70,7 +72,7 @@ def _apart(what: str, folder: str, asked: Any, *more: object) -> dict[str, Any]:
     return found
 
 
-SAME = ("trials", "epochs", "hosts", "slots", "method", "epoch_seconds")
+SAME = ("trials", "epochs", "hosts", "slots", "method", "epoch_seconds", "died")
 
 
 def planner(trials: int, epochs: int, method: str) -> Planner:
@@ -89,16 +91,17 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
     hosts = [Host(asked.slots, 0.0)] * asked.hosts
     place, plans = Place(Slot(1, 0.0), hosts), planner(asked.trials, asked.epochs, asked.method)
     parts, marks, clock = Parts(), [], Clock()
-    cluster = SimulatedRay(clock, asked.epoch_seconds, lambda said: RayActorError(error_msg=said))
+    cluster = SimulatedRay(clock, asked.epoch_seconds, lambda said: RayActorError(error_msg=said), asked.died)
 
     def mark() -> None:
         if cluster.reports % 1000 == 0:
             marks.append((cluster.begun, cluster.reports, clock.now - clock.idle, _now_mb()))
 
     cluster.on_report = mark
-    (folder / TRIALS).mkdir(parents=True)
+    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere, Ledger(folder) as ledger:
-        ledger.append("experiment", name="scale", trials=asked.trials)
+        if ledger.history.experiment is None:
+            ledger.append("experiment", name="scale", trials=asked.trials)
         board = TensorBoardWriter(folder, {}, "val_accuracy")
         terminal = Console(file=nowhere, force_terminal=True)
         live = Progress(("search",), "scale", "val_accuracy", place.slots, console=terminal)
@@ -110,21 +113,23 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         dispatcher = Dispatcher(ledger, ("search",), plans.next_work, plans.decide, [board, live])
         plans.next_work(ledger.history)  # torch is imported
         parts.seconds.clear()
-        before, wall = _now_mb(), time.perf_counter()
+        before, wall, cpu = _now_mb(), time.perf_counter(), time.process_time() - time.thread_time()
         fit(dispatcher, cluster, hosts, place, scratch)
         if dispatcher.halt:
             raise dispatcher.halt
         files = sum(1 for _ in (folder / TRIALS).rglob("events*"))
-    waits = [(seen, wait, own) for seen, wait, own in cluster.waits]
     return {
         "reports": cluster.reports,
+        "workers": cluster.workers,
+        "most_workers": cluster.most_workers,
         "trials": len(ledger.history.trials),
         "busy_seconds": clock.now - clock.idle,
         "seconds": clock.now,
         "wall_seconds": time.perf_counter() - wall,
+        "other_threads_seconds": time.process_time() - time.thread_time() - cpu,
         "parts": parts.seconds,
         "marks": marks,
-        "waits": waits,
+        "waits": cluster.waits,
         "before_mb": before,
         "after_mb": _now_mb(),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -180,50 +185,52 @@ def _proposal_seconds(plans: Planner, history: History) -> float:
 
 def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[str, Any]) -> str:
     """Return the table and what was measured."""
-    reports, seconds = large["reports"], large["busy_seconds"]
-    rows: list[tuple[str, str]] = [
-        ("reports; driver's seconds for them", f"{reports:,}; {seconds:,.0f}"),
-        ("reports a second that the driver sustains", f"{reports / seconds:.0f}"),
-        ("the same, of each quarter of the reports", ", ".join(f"{each:.0f}" for each in _quarters(large["marks"]))),
-        ("driver's ms a trial", f"{1000 * seconds / large['trials']:.1f}"),
-    ]
-    rest = seconds - sum(large["parts"].values())
-    parts = {**large["parts"], "Ray's controller, and the rest": rest}
-    rows += [(f"of which {name}", f"{1000 * part / large['trials']:.1f}") for name, part in parts.items()]
-    rows.append(
-        (f"busy, % of the time, with epochs of {asked.epoch_seconds:g} s", f"{100 * seconds / large['seconds']:.0f}")
-    )
-    for first, last, waits in _by_trials(large["waits"]):
-        rows.append((f"from a free slot to a new trial, ms: trials {first:,} to {last:,}", _median_and_p99(waits)))
-    rows += [
-        (
-            f"the same with epochs of {BUSY_EPOCH_SECONDS:g} s, in seconds",
-            _median_and_p99([w for _, w, _ in busy["waits"]], 1),
+    trials, seconds = large["trials"], large["busy_seconds"]
+    quarters = ", ".join(f"{each:.0f}" for each in _quarters(large["marks"]))
+    parts = large["parts"] | {"Ray's controller, and the rest": seconds - sum(large["parts"].values())}
+    memory, history = 1024 * (large["after_mb"] - large["before_mb"]) / trials, 1024 * known["mb"] / trials
+    busy_waits, busy_rate = [wait for _, wait, _ in busy["waits"]], busy["reports"] / busy["busy_seconds"]
+    short = f"epochs of {BUSY_EPOCH_SECONDS:g} s, {busy['trials']:,} trials"
+    rows = [
+        ("reports, and the driver's seconds for them", f"{large['reports']:,}, {seconds:,.0f}"),
+        ("reports a second that the driver can take", f"{large['reports'] / seconds:.0f}"),
+        ("the same, of each quarter of the reports", quarters),
+        ("driver's ms a trial", f"{1000 * seconds / trials:.1f}"),
+        *((f"of which {name}", f"{1000 * part / trials:.1f}") for name, part in parts.items()),
+        (f"busy, % of the time (epochs of {asked.epoch_seconds:g} s)", f"{100 * seconds / large['seconds']:.0f}"),
+        *(
+            (f"from a free slot to a new trial, ms (trials {first:,} to {last:,})", _median_and_p99(waits))
+            for first, last, waits in _by_trials(large["waits"])
         ),
-        ("reports a second there", f"{busy['reports'] / busy['busy_seconds']:.0f}"),
-        ("memory: peak, MB", f"{large['peak_mb']:,.0f}"),
+        (f"the same, in s ({short})", _median_and_p99(busy_waits, 1)),
+        (f"reports a second ({short})", f"{busy_rate:.0f}"),
+        ("memory of the driver at its peak, MB", f"{large['peak_mb']:,.0f}"),
+        ("memory a trial, KB; of which the ledger's history", f"{memory:.0f}; {history:.0f}"),
         (
-            "memory: KB a trial, all; of which the ledger's history",
-            f"{1024 * (large['after_mb'] - large['before_mb']) / large['trials']:.0f}; {1024 * known['mb'] / large['trials']:.0f}",
-        ),
-        (
-            "ledger: MB; rows; seconds to replay",
+            "ledger, MB; rows; seconds to replay",
             f"{known['bytes'] / 1e6:.1f}; {known['rows']:,}; {known['seconds']:.1f}",
         ),
         ("TensorBoard's files", f"{large['event_files']:,}"),
+        *(
+            (f"a proposal by TPE that knows {int(n):,} trials, ms", f"{1000 * each:.0f}")
+            for n, each in known["tpe_seconds"].items()
+        ),
     ]
-    rows += [
-        (f"ms of a proposal by TPE that knows {int(n):,} trials", f"{1000 * s:.0f}")
-        for n, s in known["tpe_seconds"].items()
-    ]
-    text = table(("", ""), rows)
-    return f"{text}\n\nOne run of {large['trials']:,} trials of {asked.method} (at most {asked.epochs} epochs) on {asked.hosts} hosts of {asked.slots} slots, one architecture, TensorBoard and live table on. Ray's controller, our driver and files are real, workers are simulated; times of the driver are processor time and waiting for the disk. Waits: median, 99th percentile."
+    said = f"One run of {trials:,} trials of {asked.method}, at most {asked.epochs} epochs, of one architecture, on "
+    said += (
+        f"{asked.hosts} hosts of {asked.slots} slots, TensorBoard and live table on. Ray's controller, our driver and "
+    )
+    said += (
+        "its files are real, workers and the network are not. The driver's times are its main thread's and waiting for "
+    )
+    said += "the disk. Waits: median, 99th percentile."
+    return f"{table(('', ''), rows)}\n\n{said}"
 
 
 def _quarters(marks: Sequence[Sequence[float]]) -> list[float]:
     quarter = max(1, len(marks) // 4)
     ends = [(0.0, 0.0, 0.0, 0.0), *marks[quarter - 1 :: quarter]][:5]
-    return [(b[1] - a[1]) / (b[2] - a[2]) for a, b in zip(ends, ends[1:], strict=False)]
+    return [(b[1] - a[1]) / (b[2] - a[2]) for a, b in pairwise(ends)]
 
 
 def _by_trials(waits: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, int, list[float]]]:

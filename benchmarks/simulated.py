@@ -1,8 +1,8 @@
 """A large cluster on paper: Ray's own trial controller and actor manager, with workers that answer without training.
 
 What is made up is Ray below them: starting a worker, calling it, and waiting for it. Calls take simulated time, and so
-does what the driver itself does meanwhile (the processor time of its process, and what it waits for the disk), so a
-report that comes while it is busy waits for its turn.
+does what the driver itself does meanwhile (the processor time of its main thread, and what it waits for the disk), so
+a report that comes while it is busy waits for its turn.
 """
 
 import heapq
@@ -34,7 +34,7 @@ class Clock:
 
     def work(self) -> float:
         """Take in what the driver has done since the last rest; return the time."""
-        cpu, disk = time.process_time(), self._disk
+        cpu, disk = time.thread_time(), self._disk
         self.now += cpu - self._cpu + disk
         self._cpu, self._disk = cpu, 0.0
         return self.now
@@ -43,7 +43,7 @@ class Clock:
         """Let the driver wait till then; what the simulation itself costs does not count."""
         self.idle += max(0.0, until - self.now)
         self.now = max(self.now, until)
-        self._cpu = time.process_time()
+        self._cpu = time.thread_time()
 
     @contextmanager
     def disk_counts(self) -> Iterator[None]:
@@ -125,7 +125,7 @@ class Worker:
             seconds = BUILD_SECONDS
         else:
             seconds = self.cluster.epoch_seconds * self.chance.uniform(0.8, 1.2)
-            if self.chance.random() < DIED:
+            if self.chance.random() < self.cluster.died:
                 return seconds, self.cluster.death("worker process has died. Worker exit type: SYSTEM_ERROR")
             accuracy = self.reaches * (1 - math.exp(-self.epoch / 4)) + self.luck.gauss(0, 0.01)
             row = epoch_row(self.epoch, seconds) | {"val_accuracy": accuracy, "val_loss": 2.3 - 2 * accuracy}
@@ -149,9 +149,11 @@ class SimulatedRay:
     those of them that the driver had the report.
     """
 
-    def __init__(self, clock: Clock, epoch_seconds: float, death: Callable[[str], Exception]) -> None:
-        self.clock, self.epoch_seconds, self.death = clock, epoch_seconds, death
-        self.workers = self.reports = self.begun = 0
+    def __init__(
+        self, clock: Clock, epoch_seconds: float, death: Callable[[str], Exception], died: float = DIED
+    ) -> None:
+        self.clock, self.epoch_seconds, self.death, self.died = clock, epoch_seconds, death, died
+        self.workers = self.reports = self.begun = self.most_workers = 0
         self.waits: list[tuple[int, float, float]] = []
         self.on_report: Callable[[], None] = lambda: None
         self._queue: list[tuple[float, int, Future]] = []
@@ -245,6 +247,7 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
 
         def acquire_resources(self, resource_request: Any) -> Any:
             self.used, self.requested = self.used + 1, self.requested - 1
+            cluster.most_workers = max(cluster.most_workers, self.used)
             return Acquired(resource_request)
 
         def free_resources(self, acquired_resource: Any) -> None:

@@ -46,8 +46,7 @@ class History:
         self.alone: set[int] = set()  # trials that no other may run beside: their hosts were short of memory
         self.longest_first: dict[int, float] = {}  # by how often its trial had changed its layers: of a first epoch
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
-        # What proposals and decisions ask for, by role and architecture: none of them goes through all trials.
-        self._of_role: defaultdict[str, list[TrialRecord]] = defaultdict(list)
+        # What proposals and decisions of the search ask for, by architecture: none of them goes through all trials.
         self._searched: defaultdict[str, list[TrialRecord]] = defaultdict(list)
         self._refused: defaultdict[str, list[Row]] = defaultdict(list)
         self._arrivals: defaultdict[tuple[str, int], Arrivals] = defaultdict(Arrivals)
@@ -74,7 +73,6 @@ class History:
     def add(self, record: TrialRecord) -> None:
         """Take a new trial up."""
         self.trials[record.trial] = record
-        self._of_role[record.role].append(record)
         if record.role == "search":
             self._searched[record.architecture].append(record)
 
@@ -95,8 +93,6 @@ class History:
 
     def of_role(self, *roles: str) -> list[TrialRecord]:
         """Return the trials of some roles (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
-        if len(roles) == 1:
-            return list(self._of_role.get(roles[0], ()))
         return [record for record in self.trials.values() if record.role in roles]
 
     def searched(self, architecture: str) -> Sequence[TrialRecord]:

@@ -1,8 +1,8 @@
 """TPE proposals: observations go to hyperopt as ranks, and a configuration comes back.
 
 Each proposal is a pure function of the observations: what is kept from one to the next is what hyperopt makes of a
-space alone, and configurations as it takes them. It is given arrays, where its own `tpe.suggest` goes through a document
-of each observation: the same configurations, at 10,000 observations in a tenth of the time.
+space alone, and configurations as it takes them. It is given arrays, where its own `tpe.suggest` goes through a
+document of each observation: the same configurations, at 10,000 observations in a tenth of the time.
 """
 
 import json

@@ -1,6 +1,8 @@
+import math
 from typing import Any
 
 import pytest
+from observed_run import ObservedRun
 
 from cluster.history import History
 from cluster.record import TrialRecord, ranked
@@ -113,3 +115,56 @@ def test_what_ended_a_trial(status: str | None, decisions: list[dict[str, Any]],
     trial = record(0, [0.5, 0.4], status)
     trial.decisions = decisions
     assert trial.ended_by == ended_by
+
+
+def test_arrivals_are_those_of_the_search_by_architecture_and_epoch_before_a_row() -> None:
+    run = ObservedRun()
+    cnn = [run.begin() for _ in range(3)]
+    run.epoch(run.begin("vgg11"), 0.9)
+    run.epoch(run.begin(role="retrain"), 0.8)
+    rows = [run.epoch(trial, value) for trial, value in zip(cnn, (0.2, None, 0.4), strict=True)]
+    run.epoch(cnn[0], 0.7)
+    arrivals = run.history.arrivals("cnn", 1)
+    assert list(arrivals.before(rows[2]["seq"], "val_accuracy"))[:1] == [0.2]
+    assert len(arrivals.before(rows[2]["seq"], "val_accuracy")) == 2
+    assert math.isnan(arrivals.before(rows[2]["seq"], "val_accuracy")[1])
+    assert list(arrivals.before(rows[2]["seq"] + 1, "val_loss"))[2] == pytest.approx(1.6)
+    assert list(run.history.arrivals("alexnet", 1).before(99, "val_loss")) == []
+
+
+def test_trials_and_refusals_are_found_by_role_and_architecture() -> None:
+    run = ObservedRun()
+    for architecture, role in (("cnn", "search"), ("vgg11", "search"), ("cnn", "retrain"), ("cnn", "search")):
+        run.begin(architecture, role)
+    run.write("rejected", trial=4, architecture="cnn", draw=0, config={}, why="too deep")
+    history = run.history
+    assert [record.trial for record in history.searched("cnn")] == [0, 3]
+    assert [record.trial for record in history.of_role("search")] == [0, 1, 3]
+    assert [record.trial for record in history.of_role("retrain", "search")] == [0, 1, 2, 3]
+    assert [len(history.refused(name)) for name in ("cnn", "vgg11")] == [1, 0]
+
+
+def test_the_longest_first_epoch_is_kept_for_each_time_the_layers_changed() -> None:
+    run = ObservedRun()
+    first, second = run.begin(), run.begin()
+    run.epoch(first, seconds=2.0)
+    run.epoch(first, seconds=50.0, layers_change=True)
+    run.epoch(first, seconds=9.0)
+    run.epoch(first, seconds=70.0)
+    run.epoch(second, seconds=3.0, layers_change=True)
+    assert run.history.longest_first == {0: 3.0, 1: 9.0}
+
+
+def test_the_place_of_an_ended_trial_is_found_anew_when_it_goes_on() -> None:
+    run = ObservedRun()
+    trial, other = run.begin(), run.begin()
+    for each, value in ((trial, 0.5), (other, 0.6)):
+        run.epoch(each, value)
+        run.end(each, "stopped")
+    trials = list(run.history.trials.values())
+    assert [record.trial for record in ranked(trials, "val_accuracy")] == [other, trial]
+    run.write("reopened", trial=trial, why="rescue")
+    run.epoch(trial, 0.9)
+    assert [record.trial for record in ranked(trials, "val_accuracy")] == [trial, other]
+    run.end(trial, "lost")
+    assert [record.trial for record in ranked(trials, "val_accuracy")] == [other, trial]

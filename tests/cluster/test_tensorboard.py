@@ -265,7 +265,7 @@ def test_a_torn_last_record_is_repaired_on_resume(folder):
 def test_rejected_configurations_and_refused_epochs_leave_nothing(folder):
     writer = writer_of(folder)
     run = ObservedRun(writer)
-    run.write("rejected", trial=0, draw=0, config={}, why="kernel larger than the image")
+    run.write("rejected", trial=0, architecture="cnn", draw=0, config={}, why="kernel larger than the image")
     trial = run.begin()
     run.epoch(trial)
     run.epoch(trial, attempt=7)

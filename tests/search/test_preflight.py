@@ -95,7 +95,8 @@ def test_following_only_shapes_finds_what_torch_finds(architecture: str, monkeyp
 def test_layers_that_do_not_fit_are_refused_in_torchs_words(
     layer: str, why: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = f"from torch import nn\n\ndef build(image_shape, classes):\n    return nn.Sequential({layer}, nn.Flatten(), nn.LazyLinear(classes))\n"
+    net = f"nn.Sequential({layer}, nn.Flatten(), nn.LazyLinear(classes))"
+    source = f"from torch import nn\n\ndef build(image_shape, classes):\n    return {net}\n"
     found = preflight("mine", config(), (3, 32, 32), 10, source).impossible
     monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
     assert found == preflight("mine", config(), (3, 32, 32), 10, source).impossible
