@@ -56,6 +56,7 @@ Folds = Annotated[int, Option(help="Choose the epochs by cross-validation with s
 Ablate = Annotated[
     list[str] | None, Option(help="A knob of the winner to retrain with its other values, one at a time; repeatable")
 ]
+RetrainWorkers = Annotated[int, Option(help="Workers that train each final model together, a GPU or slot each")]
 PricePerHour = Annotated[float | None, Option(min=0, help="Of all the machines together: what it would cost")]
 ReopenTest = Annotated[bool, Option(help="Open the test images again for other models")]
 CsvFile = Annotated[Path | None, Option(help="Write the table with every class's probability to a file")]

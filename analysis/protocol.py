@@ -43,6 +43,7 @@ def analyze(
     seeds: int = 3,
     folds: int = 0,
     ablate: Sequence[str] = (),
+    retrain_workers: int = 1,
     reopen_test: bool = False,
     quiet: bool = False,
     tell: Tell = lambda _: None,
@@ -52,17 +53,18 @@ def analyze(
     The best `finalists` configurations and every architecture's baseline are the contenders; each is trained with
     `seeds` fresh seeds, twice: on train alone, for the number of epochs, and then on train and validation together.
     With `folds` the first of these is a cross-validation over both, one run a fold. With `ablate`, the winner is also
-    retrained with other values of these knobs. `reopen_test` allows to open the test images again, for other models
-    than before: images that nobody has seen they are no longer. Raises `RequestError` when there is nothing to analyse,
-    and KeyboardInterrupt when it was interrupted; the same call goes on.
+    retrained with other values of these knobs. Each of the second trainings is done by `retrain_workers` together.
+    `reopen_test` allows to open the test images again, for other models than before: images that nobody has seen they
+    are no longer. Raises `RequestError` when there is nothing to analyse or no room for the workers, and
+    KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    check_numbers(finalists, seeds, folds)
+    check_numbers(finalists, seeds, folds, retrain_workers)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
         experiment.check_folds(folds)
         chosen = contenders(ledger.history, experiment.metric, finalists)
         check_knobs(ablate, chosen, experiment.spaces)
-        plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses)
+        plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses, retrain_workers)
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
@@ -134,7 +136,8 @@ def _choose_and_test(
     classes = analysis["experiment"]["classes"]
     for each in contestants:
         rows[each.name]["finals"] = [
-            {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
+            {"trial": record.trial, "seed": record.seed, "epochs": each.epochs, "workers": record.workers}
+            for record in finals[each.name]
         ]
         rows[each.name] |= test_figures(predictions, trials[each.name], classes)
     analysis["alike"] = _alike(contestants)

@@ -100,6 +100,7 @@ def reproduce(
             what=f"trial {trial} again",
             wanted=wanted,
             quiet=quiet,
+            workers=original.workers,
         )
         again = next(record for record in reversed(history.of_role(ROLE)) if record.work["of"] == trial)
         if not again.epochs:

@@ -40,8 +40,10 @@ class Plan:
         seed: int,
         folds: int = 0,
         image_losses: Callable[[TrialRecord], NDArray[np.float32] | None] = lambda _: None,
+        workers: int = 1,
     ) -> None:
         self.contenders, self.seeds, self.seed, self.folds = contenders, seeds, seed, folds
+        self.workers = workers
         self._image_losses = image_losses
         self._contestants: dict[tuple[tuple[int, str | None], ...], Contestant] = {}
 
@@ -101,6 +103,7 @@ class Plan:
                     "train_on_val": True,
                     "keep_checkpoint": True,
                     "learning_rates": [row["learning_rate"] for row in run.epochs],
+                    **({"workers": self.workers} if self.workers > 1 else {}),
                 },
             )
             for index, run in runs
@@ -168,7 +171,8 @@ def train(plan: Plan, ledger: Ledger, quiet: bool) -> None:
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
-    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=plan.wanted(ledger.history), quiet=quiet)
+    wanted = plan.wanted(ledger.history)
+    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=wanted, quiet=quiet, workers=plan.workers)
 
 
 def run_trials(
@@ -179,14 +183,17 @@ def run_trials(
     what: str,
     wanted: int,
     quiet: bool,
+    workers: int = 1,
 ) -> None:
     """Train the unfinished trials of some roles and those that `next_work` proposes, none of them stopped early.
 
-    `what` and `wanted`, the number of trials in all, are for the display. Raises `KeyboardInterrupt` when it was
-    interrupted, `RequestError` where the experiment has not been calibrated.
+    `what` and `wanted`, the number of trials in all, are for the display. Those whose work asks for `workers` that
+    train them together come after all others. Raises `KeyboardInterrupt` when it was interrupted, `RequestError` where
+    the experiment has not been calibrated, or so many workers have no room.
     """
     history, folder = ledger.history, ledger.path.parent
-    if next_work(history) is None and not any(record.live for record in history.of_role(*roles)):
+    live = {record.workers for record in history.of_role(*roles) if record.live}
+    if next_work(history) is None and not live:
         return  # Ray need not start
     experiment, calibrated = read_experiment(folder), history.calibrated
     if calibrated is None:
@@ -195,10 +202,28 @@ def run_trials(
         )
     spec = experiment["spec"]
     place = open_session(spec, calibrated)
-    from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
+    if workers > 1:
+        place.check_team(workers)
+    from cluster.launch_together import launch_together  # these import ray, so not before it is set up
+    from trainables.trainable import ImageTrainable, train_together, worker_parameters
 
-    watching = watchers(folder, experiment, roles, place.slots, what=what, wanted=wanted, quiet=quiet)
-    dispatcher = Dispatcher(ledger, roles, next_work, lambda *_: None, watching, in_order=place.slots == 1)
     parameters = worker_parameters(folder, experiment, calibrated, spec["checkpoint_every"])
-    if not launch(ImageTrainable, dispatcher, place, parameters):
-        raise KeyboardInterrupt
+    for number in sorted({1, workers, *live}):
+        if number > max(1, workers, place.team_room):
+            continue  # left from an analysis on more hosts: it waits for them
+
+        def these(known: History, number: int = number) -> Proposal | None:
+            proposal = next_work(known)
+            return proposal if proposal and proposal.work.get("workers", 1) == number else None
+
+        if number not in live and these(history) is None:
+            continue
+        slots = place.slots if number == 1 else 1
+        watching = watchers(folder, experiment, roles, slots, what=what, wanted=wanted, quiet=quiet)
+        dispatcher = Dispatcher(ledger, roles, these, lambda *_: None, watching, in_order=slots == 1, workers=number)
+        if number == 1:
+            done = launch(ImageTrainable, dispatcher, place, parameters)
+        else:
+            done = launch_together(train_together, dispatcher, place, number, parameters)
+        if not done:
+            raise KeyboardInterrupt

@@ -54,10 +54,10 @@ def contenders(history: History, metric: str, finalists: int) -> list[Contender]
     return [Contender(record) for record in best + [each for each in others if each.method == "baseline"]]
 
 
-def check_numbers(finalists: int, seeds: int, folds: int) -> None:
-    """Raise `RequestError` unless an analysis can be made with these numbers of finalists, seeds and folds."""
+def check_numbers(finalists: int, seeds: int, folds: int, workers: int = 1) -> None:
+    """Raise `RequestError` unless an analysis can be made with these numbers of finalists, seeds, folds and workers."""
     problems = Problems()
-    for option, value in (("--finalists", finalists), ("--seeds", seeds)):
+    for option, value in (("--finalists", finalists), ("--seeds", seeds), ("--retrain-workers", workers)):
         if value < 1:
             problems.add(f"{option} {value}: at least 1 is needed")
     if folds < 0 or folds == 1:

@@ -47,6 +47,7 @@ def ship(experiment: Experiment, record: TrialRecord, model: Classifier, tested:
             "seed": record.seed,
             "experiment": experiment.asked["name"],
             "trial": record.trial,
+            **({"workers that trained it together": record.workers} if record.workers > 1 else {}),
         },
         "versions": versions(),
         "source": experiment.asked["sources"].get(record.architecture),

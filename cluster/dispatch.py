@@ -35,9 +35,9 @@ class Dispatcher:
     """Hands out trials of some roles, and turns what comes back into ledger rows.
 
     `next_work(history)` proposes the next new trial, or None when none is wanted now. `decide(history, record, row)`
-    judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first. With
-    `in_order`, for one worker, a trial that another process must take up again comes before later ones, so that
-    the order of results is that of a run in which nothing died.
+    judges a trial after each epoch. Trials that an earlier run left unfinished are handed out first, if so many
+    `workers` train them together. With `in_order`, for one worker, a trial that another process must take up again
+    comes before later ones, so that the order of results is that of a run in which nothing died.
 
     `halt` is what keeps the launch from going on: a ledger that cannot be written, or trials that all fail.
     """
@@ -53,6 +53,7 @@ class Dispatcher:
         *,
         metric: str = "val_accuracy",
         in_order: bool = False,
+        workers: int = 1,
     ) -> None:
         self.ledger, self.history = ledger, ledger.history
         self.next_work, self.decide = next_work, decide
@@ -62,7 +63,8 @@ class Dispatcher:
         self.attempts: dict[str, int] = {}  # Ray's trial id -> our attempt
         self.beats: dict[str, Row] = {}  # Ray's trial id -> its worker's last row
         self.hung: dict[str, str] = {}  # Ray's trial id -> why its worker was ended
-        self.waiting = [record.trial for record in self.history.of_role(*roles) if record.live]
+        records = self.history.of_role(*roles)
+        self.waiting = [record.trial for record in records if record.live and record.workers == workers]
         self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
         self.interrupted = False
         self.halt: Exception | None = None

@@ -55,6 +55,11 @@ class TrialRecord:
         return self.status is None
 
     @property
+    def workers(self) -> int:
+        """How many processes train it together."""
+        return int(self.work.get("workers", 1))
+
+    @property
     def failed(self) -> bool:
         """Whether the trial ended without having been trained as it should: diverged, out of memory, lost, ..."""
         return self.status not in (None, "completed", "stopped")

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,30 @@ def gentle_stop(dispatcher: Dispatcher) -> Iterator[None]:
 def launch(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any]) -> bool:
     """Run the dispatcher's trials under Ray Tune until nothing is left; return False when it was interrupted.
 
-    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Whatever Ray keeps goes
-    to a scratch folder that is deleted: the ledger is the only state. Raises what made the dispatcher halt.
+    `parameters` reach the trainable's `setup`, once per worker process. Ray must be connected. Raises what made the
+    dispatcher halt.
+    """
+    from cluster.tune_hooks import patched_tune
+
+    def fit(scratch: Path) -> None:
+        with patched_tune():
+            _tuner(trainable, dispatcher, place, parameters, scratch).fit()
+
+    return launched(dispatcher, place, fit)
+
+
+def launched(dispatcher: Dispatcher, place: Place, fit: Callable[[Path], None]) -> bool:
+    """Let `fit(scratch)` run the dispatcher's trials; return False when it was interrupted.
+
+    Whatever Ray keeps goes to the scratch folder, which is deleted: the ledger is the only state. Raises what made
+    the dispatcher halt.
     """
     from cluster.connect import end_process
-    from cluster.tune_hooks import patched_tune
 
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
-        with (
-            gentle_stop(dispatcher),
-            patched_tune(),
-            Watchdog(dispatcher, end_process, place.epoch_timeout),
-        ):
-            _tuner(trainable, dispatcher, place, parameters, scratch).fit()
+        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout):
+            fit(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         dispatcher.close()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foundation import RequestError
+from foundation import RequestError, count
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,27 @@ class Place:
         return self.room(self.hosts)
 
     @property
+    def team_slot(self) -> Slot:
+        """What each of the processes gets that train one model together: no two can share a GPU, for NCCL."""
+        return Slot(self.slot.cpus, 1.0 if self.slot.gpus else 0.0)
+
+    @property
+    def team_room(self) -> int:
+        """How many processes that train one model together the hosts have room for."""
+        return self.team_slot.how_many(self.hosts)
+
+    def check_team(self, workers: int) -> None:
+        """Raise `RequestError` where so many processes that train one model together have no room on the hosts."""
+        slot = self.team_slot
+        if workers > self.team_room:
+            gpus = f" and {count(int(slot.gpus), 'whole GPU')}" if slot.gpus else ""
+            raise RequestError(
+                f"{workers} workers that train one model together (--retrain-workers) ask for "
+                f"{count(slot.cpus, 'CPU core')}{gpus} each; the hosts have room for {self.team_room} of them: "
+                f"{hosts_in_words(self.hosts)}"
+            )
+
+    @property
     def host_cores(self) -> int:
         """The cores of the smallest host."""
         return int(min(host.cpus for host in self.hosts))
@@ -73,6 +94,11 @@ def hosts_of(ray: Any) -> list[Host]:
     """Return the living hosts of the cluster that `ray` is connected to."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Host(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in found]
+
+
+def hosts_in_words(hosts: Sequence[Host]) -> str:
+    """Return what hosts have, each kind once."""
+    return "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
 
 
 def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_per_trial: float | None = None) -> Slot:
@@ -91,9 +117,8 @@ def choose_slot(hosts: Sequence[Host], cpus_per_trial: int | None = None, gpus_p
         slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
     if slot.how_many(hosts) < 1:
-        there = "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
         raise RequestError(
-            f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have {there}: "
-            "lower --cpus-per-trial or --gpus-per-trial"
+            f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have "
+            f"{hosts_in_words(hosts)}: lower --cpus-per-trial or --gpus-per-trial"
         )
     return slot

@@ -37,6 +37,11 @@ def reason(said: str) -> str:
     return lines[-1][:500] if lines else "the worker process died"
 
 
+def cause_of(said: str) -> str:
+    """Return which of `history.LOSSES` a trial was, from what Ray wrote about it."""
+    return "out_of_memory" if MEMORY.search(said) else "retired" if "WorkerRetired" in said else "died"
+
+
 @contextmanager
 def patched_tune() -> Iterator[None]:
     """Put right what Tune does not do as trials need it, in private parts of the pinned Ray."""
@@ -207,8 +212,7 @@ class SchedulerHook(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Pass a lost trial on, with what Ray knows of the reason."""
         said = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-        cause = "out_of_memory" if MEMORY.search(said) else "retired" if "WorkerRetired" in said else "died"
-        self.dispatcher.lost(trial.trial_id, reason(said), cause)
+        self.dispatcher.lost(trial.trial_id, reason(said), cause_of(said))
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Leave the choice to Ray's controller, which starts pending trials itself.

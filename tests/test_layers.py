@@ -17,7 +17,13 @@ MAY_USE = {
     "search": DOWNSTAIRS,
     "analysis": DOWNSTAIRS,
 }
-MAY_IMPORT_RAY = {"trainables/trainable.py", "cluster/connect.py", "cluster/launch.py", "cluster/tune_hooks.py"}
+MAY_IMPORT_RAY = {
+    "trainables/trainable.py",
+    "cluster/connect.py",
+    "cluster/launch.py",
+    "cluster/launch_together.py",
+    "cluster/tune_hooks.py",
+}
 MAY_OPEN_TEST = {"trainables/cache.py", "analysis/evaluate.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 

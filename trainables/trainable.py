@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def _ends_if_it_hangs(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-class ImageTrainable(Trainable):
+class TrialWorker:
     """Runs one trial after another in one worker process; the first report of each says that it has started.
 
     It never sets `done`: the dispatcher decides. `reset_config` only stores what it got, since Ray takes a failing
@@ -63,13 +63,16 @@ class ImageTrainable(Trainable):
         sources: dict[str, str] | None = None,
         settings: dict[str, dict[str, Any]] | None = None,
         checkpoint_seconds: float = 30.0,
+        team: Any = None,
     ) -> None:
-        """Keep what is the same for all trials; called once per process."""
+        """Keep what is the same for all trials; called once per process. `team` is whom it trains together with."""
         from trainables.checkpoint import Writer
+        from trainables.together import Alone
 
         self.folder, self.cache_folder = Path(folder), Path(cache_folder)
         self.sources, self.settings = sources or {}, settings or {}
         self.checkpoint_seconds = checkpoint_seconds
+        self.team: Alone = team or Alone()
         self.training: Any = None
         self.writer = Writer()
         self.bad_outcomes = 0
@@ -88,6 +91,7 @@ class ImageTrainable(Trainable):
     def step(self) -> dict[str, Any]:
         """Begin the trial, or train one epoch of it, and report."""
         from trainables.device import is_device_error
+        from trainables.together import PeerLost
 
         if self.bad_outcomes >= RETIRE_AFTER:
             raise WorkerRetired(f"{RETIRE_AFTER} bad outcomes in a row")
@@ -99,6 +103,8 @@ class ImageTrainable(Trainable):
                     report = self._begin()
         except (OSError, RequestError) as error:
             report = {"kind": "failed", "status": "data_error", "error": str(error)}
+        except PeerLost:
+            raise
         except Exception as error:
             if is_device_error(error):
                 raise
@@ -121,7 +127,7 @@ class ImageTrainable(Trainable):
             self.training = Training(Dataset.from_cache(open_cache(self.cache_folder)), settings)
         self.training.use(settings)
         self.checkpoints = Path(given["checkpoints"])
-        kept = checkpoint.load(self.checkpoints, self._identity())
+        kept = self.team.from_first(lambda: checkpoint.load(self.checkpoints, self._identity()))
         self.training.begin(
             given["architecture"],
             given["config"],
@@ -133,6 +139,7 @@ class ImageTrainable(Trainable):
             learning_rates=work.get("learning_rates"),
             pretrained=kept.state is None,
             micro_batch_divisor=given["micro_batch_divisor"],
+            team=self.team,
         )
         self.epochs: list[dict[str, Any]] = []
         if kept.state is not None:
@@ -146,6 +153,7 @@ class ImageTrainable(Trainable):
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "device": name_of(self.training.device),
+            **({"workers": self.team.size} if self.team.size > 1 else {}),
             "micro_batch_divisor": given["micro_batch_divisor"],
             "start_from": kept.path and kept.path.name,
             "damaged": list(kept.damaged),
@@ -189,8 +197,11 @@ class ImageTrainable(Trainable):
         """Keep the state if the next epoch may end too late for that, and return what has been written meanwhile.
 
         Counting the epoch to come and the time to write bounds what a kill repeats: an epoch or
-        `checkpoint_seconds`, whichever is longer. The last state of a trial whose weights are wanted is waited for.
+        `checkpoint_seconds`, whichever is longer. The last state of a trial whose weights are wanted is waited for. Of
+        a team the first process keeps it for all.
         """
+        if self.team.rank:
+            return []
         work = self.handed_out["work"]
         wanted = work.get("keep_checkpoint") and epoch == work["epochs"]
         next_end = time.monotonic() - self.snapshot_time + seconds + self.write_seconds
@@ -210,5 +221,52 @@ class ImageTrainable(Trainable):
         given, work = self.handed_out, self.handed_out["work"]
         parts = {name: given[name] for name in ("architecture", "config", "seed")}
         parts |= {"schedule_epochs": work["schedule_epochs"], "train_on_val": work.get("train_on_val", False)}
-        parts |= {"fold": work["fold"]} if "fold" in work else {}
+        parts |= {name: work[name] for name in ("fold", "workers") if name in work}
         return json.dumps(parts, sort_keys=True)
+
+
+class ImageTrainable(TrialWorker, Trainable):
+    """A worker of Ray Tune, which trains by itself."""
+
+
+class TeamFailed(Exception):
+    """A trial could not be trained: its processes end, since nobody knows how far each of them came."""
+
+
+def train_together(
+    rank: int,
+    size: int,
+    take: Callable[[int], str | None],
+    report: Callable[[str], None],
+    parameters: dict[str, Any],
+) -> None:
+    """Train one trial after the other as process `rank` of `size`, whose `torch.distributed` group must have been made.
+
+    `take(number)` waits for trial `number` of this team, counted from 0, as the dispatcher hands it out, in JSON; None
+    ends the work. `report` takes what the first process has to say of it. Raises `TeamFailed` after a trial that
+    failed, and what memory, the device or a lost process raise.
+    """
+    from trainables.together import Team
+
+    worker, number = TrialWorker(), 0
+    while (given := take(number)) is not None:
+        trial = {"handed_out": given}
+        if number == 0:
+            worker.setup(trial, **parameters, team=Team(rank, size))
+        else:
+            worker.reset_config(trial)
+        while not _over(worker.step()["report"], worker.handed_out["work"]["epochs"], rank, report):
+            pass
+        number += 1
+    worker.cleanup()
+
+
+def _over(said: str, epochs: int, rank: int, report: Callable[[str], None]) -> bool:
+    """Report what a step said, if this process is the first; return whether it was the trial's last."""
+    if rank == 0:
+        report(said)
+    step = json.loads(said)
+    if step["kind"] in ("failed", "unwritten") or "unwritten" in step:
+        raise TeamFailed(step.get("error") or f"{step['unwritten']['path']}: {step['unwritten']['strerror']}")
+    known = step["epoch"]["epoch"] if step["kind"] == "epoch" else len(step["epochs"])
+    return "failed" in step or known >= epochs

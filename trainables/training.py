@@ -27,6 +27,7 @@ from trainables.frozen import Augment, Frozen, frozen_features
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
+from trainables.together import Alone
 from trainables.validated import Validated
 
 
@@ -83,6 +84,7 @@ class Training:
         learning_rates: list[float] | None = None,
         pretrained: bool = True,
         micro_batch_divisor: int = 1,
+        team: Alone | None = None,
     ) -> None:
         """Build the model and everything around it, as in a fresh process.
 
@@ -91,11 +93,16 @@ class Training:
         validates on that. `learning_rates`, one per epoch of an earlier run, are replayed where the schedule
         depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
         `micro_batch_divisor` computes every batch in so many parts, with the same images in an optimizer step: less
-        memory, and the same result but for batch norm.
+        memory, and the same result but for batch norm. `team` is the processes that train this together, with no
+        images to validate on (ValueError).
         """
+        self.team = team or Alone()
+        if self.team.size > 1 and not train_on_val:
+            raise ValueError("processes that train together have no images to validate on: train_on_val is needed")
         self.recipe, knobs = split(config)
         torch.manual_seed(seed)
-        self.generator = torch.Generator(self.device).manual_seed(seed_from(seed, "batches"))
+        self.order_seed = seed_from(seed, "batches")
+        self.generator = torch.Generator(self.device).manual_seed(self.order_seed)
         self.model = build_classifier(
             architecture,
             self.dataset.image_shape,
@@ -107,6 +114,7 @@ class Training:
             weights=pretrained,
         )
         self.model.to(self.device).to(memory_format=self.memory_format)
+        self.team.join(self.model, seed)
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.micro_batch_divisor = micro_batch_divisor
@@ -140,7 +148,7 @@ class Training:
         self.model.begin_epoch(self.epochs_done)
         frozen = self._frozen_features(self.recipe.augmentation)
         began = time.perf_counter()
-        order_generator = torch.Generator().manual_seed(int(seed_from(self.generator.initial_seed(), self.epochs_done)))
+        order_generator = torch.Generator().manual_seed(seed_from(self.order_seed, self.epochs_done))
         order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
         recipe, divisor = self.recipe, self.micro_batch_divisor
@@ -148,7 +156,9 @@ class Training:
         totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
         for number, parts in enumerate(steps):
             learning_rate = self.curve.at(self.epochs_done, number / len(steps))
-            self._step(parts, learning_rate, totals, frozen)
+            self._step(number, parts, learning_rate, totals, frozen)
+        self.team.add_up([totals])
+        self.team.agree(self.model)
         images = sum(len(part) for parts in steps for part in parts)
         train_loss, train_accuracy = (totals / images).tolist()
         train_seconds = time.perf_counter() - began
@@ -194,12 +204,14 @@ class Training:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         self.epochs_done = state["epochs_done"]
 
-    def _step(self, parts: list[Tensor], learning_rate: float, totals: Tensor, frozen: Frozen | None) -> None:
+    def _step(
+        self, number: int, parts: list[Tensor], learning_rate: float, totals: Tensor, frozen: Frozen | None
+    ) -> None:
         """Take one optimizer step over its micro-batches; add summed loss and hits to `totals`."""
         images_in_step = sum(len(part) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
-        for part in parts:
-            logits, labels = self._forward(part, frozen, self._augment)
+        for share, copies in self.team.shares(parts, (self.epochs_done, number), self.generator):
+            logits, labels = self._forward(share, frozen, self._augment)
             loss = functional.cross_entropy(
                 logits,
                 labels,
@@ -207,10 +219,11 @@ class Training:
                 label_smoothing=self.recipe.label_smoothing,
                 reduction="sum",
             )
-            (loss / images_in_step).backward()  # type: ignore[no-untyped-call]
+            (loss / (images_in_step * copies)).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                totals[0] += functional.cross_entropy(logits, labels, reduction="sum")
-                totals[1] += (logits.argmax(1) == labels).sum()
+                totals[0] += functional.cross_entropy(logits, labels, reduction="sum") / copies
+                totals[1] += (logits.argmax(1) == labels).sum() / copies
+        self.team.add_up([each.grad for each in self.model.parameters() if each.grad is not None])
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
