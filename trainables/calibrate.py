@@ -10,7 +10,8 @@ import numpy as np
 
 from trainables.batches import Dataset
 from trainables.device import best_device, give_freed_memory_back, name_of, wait_until_idle
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 # Coarser numbers, or fewer trials at a time, must be worth it; and what is alike is not left to chance: two searches
 # with the same seed give the same figures only with the same settings.

@@ -90,12 +90,20 @@ class CapturedSteps:
             self.refused = " ".join(str(error).split())[:300]
 
 
-def with_rate_on_device(optimizer: Any, device: torch.device) -> None:
+def rate_on_device(optimizer: Any, device: torch.device) -> None:
     """Let an optimizer read its learning rate, and count its steps, on the device, where a recording can."""
     for group in optimizer.param_groups:
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
         if "capturable" in group:
             group["capturable"] = device.type == "cuda"
+
+
+def rate_as_number(optimizer: Any) -> None:
+    """Let an optimizer read its learning rate from the host, whatever a kept state says."""
+    for group in optimizer.param_groups:
+        group["lr"] = float(group["lr"])
+        if "capturable" in group:
+            group["capturable"] = False
 
 
 def set_rate(optimizer: Any, learning_rate: float) -> None:

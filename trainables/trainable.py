@@ -117,7 +117,8 @@ class TrialWorker:
         from trainables.batches import Dataset
         from trainables.cache import open_cache
         from trainables.device import name_of
-        from trainables.training import Settings, Training
+        from trainables.settings import Settings
+        from trainables.training import Training
 
         self.writer.drop()
         fault("trial.begin")

@@ -14,8 +14,9 @@ from torch import Tensor, distributed, nn
 
 import spaces
 from trainables.batches import Dataset
-from trainables.together import PeerLost, Team, synchronise_batch_norm
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.together import PeerLost, Team
+from trainables.training import Training
 
 LIMIT_SECONDS = 100
 EPOCHS = 2
