@@ -9,7 +9,7 @@ from torch import Tensor
 
 import spaces
 from trainables.batches import Dataset
-from trainables.calibrate import noise
+from trainables.calibrate import Sample, noise, trains_alike
 from trainables.captured import WARM_UP, CapturedSteps, CudaGraphs, rate_on_device, set_rate
 from trainables.settings import Settings
 from trainables.training import Training
@@ -164,6 +164,38 @@ def test_a_state_goes_on_recorded_or_not_whoever_kept_it(data: Dataset, kept_by:
     second = begun(data, Settings(captured=not kept_by))
     second.restore(kept)
     assert losses(second, 3) == [pytest.approx(pair, rel=1e-6) for pair in expected[3:]]
+
+
+class Stale(Replays):
+    """A recorder that goes wrong as graphs do: it does again what it did with the tensors of the first time."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return (lambda: None) if self.wrong == "nothing happens" else (lambda: [work(), work()][0])
+
+
+def alike() -> bool:
+    sample = Sample("cnn", spaces.load("cnn").baseline | TINY | {"learning_rate": 0.003})
+    return trains_alike(sample, (1, 28, 28), 3, Settings(captured=True))
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_what_is_recorded_right_trains_alike() -> None:
+    assert alike()
+
+
+@pytest.mark.parametrize("wrong", ["nothing happens", "each step is taken twice"])
+def test_what_is_recorded_wrong_does_not_train_alike(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setattr("trainables.training.CudaGraphs", lambda *_: Stale(wrong))
+    assert not alike()
+
+
+def test_what_cannot_be_recorded_does_not_train_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.training.CudaGraphs", lambda *_: Replays(refuses=True))
+    assert not alike()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there are graphs recorded")
