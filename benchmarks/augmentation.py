@@ -9,7 +9,8 @@ from measure import Figures, interleaved, table, tell
 
 import spaces
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 IMAGES = {"cnn": 960, "alexnet": 256, "vgg11": 256}
 FULL = {"flip": 0.5, "shift": 0.1, "rotation": 15.0, "zoom": 0.15, "shear": 8.0, "cutout": 0.3}

@@ -11,7 +11,8 @@ import spaces
 from trainables.batches import Dataset
 from trainables.models import build_classifier
 from trainables.recipe import split
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 IMAGES = {"cnn": 1000, "alexnet": 250, "vgg11": 250}
 MATRIX = 2048

@@ -11,7 +11,8 @@ from measure import Figures, interleaved, ratios, table, tell
 
 import spaces
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 IMAGES, VAL, INPUT = 256, 64, 96
 PLAIN = dict.fromkeys(("flip", "rotation", "shift", "zoom", "shear", "cutout"), 0.0)

@@ -15,8 +15,8 @@ from measure import Figures, table, tell
 import spaces
 from trainables.cache import prepare
 from trainables.learned import Needs
+from trainables.settings import Settings
 from trainables.trainable import ImageTrainable
-from trainables.training import Settings
 
 TRIALS, PER_CLASS, CLASSES = 40, 50, 2
 NOTES = "handovers.jsonl"

@@ -14,8 +14,9 @@ from torch import distributed
 
 import spaces
 from trainables.batches import Dataset
+from trainables.settings import Settings
 from trainables.together import Team
-from trainables.training import Settings, Training
+from trainables.training import Training
 
 IMAGES = {"cnn": 960, "alexnet": 256, "vgg11": 256}
 ROUNDS = 5

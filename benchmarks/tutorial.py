@@ -23,7 +23,8 @@ import spaces
 from trainables.batches import Dataset
 from trainables.models import build_classifier
 from trainables.recipe import split
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 IMAGES = {"cnn": 500, "alexnet": 150, "vgg11": 150}
 ROUNDS = 5

@@ -68,7 +68,7 @@ def _trained(
     """Return what was measured of some of the drawn configurations, by architecture and their place among them."""
     from trainables.calibrate import Sample
     from trainables.pace import measure_pace
-    from trainables.training import Settings
+    from trainables.settings import Settings
 
     chosen = [(name, index) for name, configs in drawn.items() for index in _spread([count for _, count in configs])]
     chosen.sort(key=lambda each: -drawn[each[0]][each[1]][1])  # large ones apart, so that all slots end together

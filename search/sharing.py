@@ -16,7 +16,7 @@ from search.request import Request
 if TYPE_CHECKING:
     from trainables.calibrate import Sample
     from trainables.footprint import Footprint
-    from trainables.training import Settings
+    from trainables.settings import Settings
 
 PROCESS_BYTES = 400_000_000  # of a worker that trains nothing, libraries left out: Python, Ray and torch
 # Of a host's memory: where what is reckoned takes less, nothing is measured; and where it takes less than a half of
@@ -155,7 +155,7 @@ def _asked(
     settings: Mapping[str, "Settings"] | None = None,
 ) -> tuple[Any, ...]:
     """Return the arguments of `_footprints`; without settings, those of a CPU."""
-    from trainables.training import Settings
+    from trainables.settings import Settings
 
     plain = Settings(precision="bf16" if request.spec.precision == "bf16" else "fp32")
     of = settings or {each.architecture: replace(plain, threads=threads[each.architecture]) for each in found}

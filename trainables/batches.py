@@ -113,6 +113,13 @@ def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int, divis
         yield [part for each in step for part in (each.chunk(divisor) if len(each) >= 2 * divisor else (each,))]
 
 
+def balanced_weights(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:
+    """Return one weight a class, inversely to its count and 1 on the average image."""
+    counts = np.bincount(labels, minlength=n_classes)
+    weights = len(labels) / (n_classes * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
 def augment(images: Tensor, recipe: Recipe, mean: Tensor, generator: torch.Generator) -> Tensor:
     """Return the batch (N x C x H x W) with each image changed in its own way, as strongly as the recipe says.
 

@@ -10,7 +10,8 @@ import torch
 
 from trainables.calibrate import Sample, noise
 from trainables.device import PeakMemory, evaluation_batch, give_freed_memory_back
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 FEW_IMAGES = 2  # of a first measurement on a CPU; a second one has about so many bytes of activations more:
 MORE_BYTES = 2**26

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from trainables.batches import Dataset
 from trainables.calibrate import Sample, noise
 from trainables.device import give_freed_memory_back
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 PIXELS = {"few": 2**15, "many": 2**18}  # trained on: 32 and 256 images at 32 x 32
 FEWEST_IMAGES = 4

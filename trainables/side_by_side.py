@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from trainables.calibrate import Sample, noise
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 SECONDS = 1.0  # of each architecture, at each number of processes
 STARTED_SECONDS = 300.0  # by then a process has said that it is ready, or it never will

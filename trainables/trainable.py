@@ -146,7 +146,8 @@ class TrialWorker:
 
     def _begin(self) -> dict[str, Any]:
         from trainables.device import name_of
-        from trainables.training import Settings, Training
+        from trainables.settings import Settings
+        from trainables.training import Training
 
         self.writer.drop()
         fault("trial.begin")

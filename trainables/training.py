@@ -1,19 +1,18 @@
 """One trial's training: begin a configuration, run epochs, keep and restore its state. Knows no Ray."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from foundation import seed_from
-from trainables.batches import Batches, Dataset, augment, micro_batches
+from trainables.batches import Batches, Dataset, augment, balanced_weights, micro_batches
+from trainables.captured import CapturedSteps, CudaGraphs, rate_as_number, rate_on_device, set_rate
 from trainables.compiler import leave_compiler_out
 from trainables.device import (
     PeakMemory,
@@ -27,25 +26,9 @@ from trainables.frozen import Augment, Frozen, frozen_features
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
+from trainables.settings import Settings
 from trainables.together import Alone
 from trainables.validated import Validated
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is the same for every trial of an experiment: the device, its precision, memory format and threads.
-
-    `device` is `cpu`, `cuda` or `mps`.
-    """
-
-    device: str = "cpu"
-    precision: str = "fp32"
-    channels_last: bool = True
-    threads: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as the ledger keeps them."""
-        return asdict(self)
 
 
 class Training:
@@ -116,9 +99,17 @@ class Training:
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.micro_batch_divisor = micro_batch_divisor
         self._use_images(train_on_val, fold)
+        self._begin_counting()
+
+    def _begin_counting(self) -> None:
+        """Forget what the configuration before has gathered."""
         self.epochs_done = 0
         self.validated: Validated | None = None
         self._frozen: dict[Any, Frozen | None] = {}
+        self.totals = torch.zeros(2, dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
+            self.device
+        )
+        self.captured = self._captured_steps()
         give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
 
@@ -132,7 +123,8 @@ class Training:
         self.train_indices = torch.from_numpy(train)
         self.val_indices = torch.from_numpy(data.val).to(self.batches.images.device)
         self.val_labels = self.dataset.labels[data.val]
-        self.class_weights = self._class_weights(train)
+        labels, weighted = self.dataset.labels[train], self.recipe.class_weights != "none"
+        self.class_weights = balanced_weights(labels, self.dataset.n_classes, self.device) if weighted else None
 
     @property
     def n_params(self) -> int:
@@ -152,14 +144,14 @@ class Training:
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
         recipe, divisor = self.recipe, self.micro_batch_divisor
         steps = list(micro_batches(order, recipe.batch_size, recipe.accumulation_steps, divisor))
-        totals = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
+        self.totals.zero_()
         for number, parts in enumerate(steps):
             learning_rate = self.curve.at(self.epochs_done, number / len(steps))
-            self._step(number, parts, learning_rate, totals, frozen)
-        self.team.add_up([totals])
+            self._step(number, parts, learning_rate, frozen)
+        self.team.add_up([self.totals])
         self.team.agree(self.model)
         images = sum(len(part) for parts in steps for part in parts)
-        train_loss, train_accuracy = (totals / images).tolist()
+        train_loss, train_accuracy = (self.totals / images).tolist()
         train_seconds = time.perf_counter() - began
         validation = self._validate()
         if validation["val_loss"] is not None:
@@ -196,6 +188,10 @@ class Training:
         """Go on from a kept state of the configuration that `begin` was given."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.captured is None:
+            rate_as_number(self.optimizer)
+        else:
+            rate_on_device(self.optimizer, self.device)
         self.curve.restore(state["curve"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["random"])
@@ -203,10 +199,25 @@ class Training:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         self.epochs_done = state["epochs_done"]
 
-    def _step(
-        self, number: int, parts: list[Tensor], learning_rate: float, totals: Tensor, frozen: Frozen | None
-    ) -> None:
-        """Take one optimizer step over its micro-batches; add summed loss and hits to `totals`."""
+    def _captured_steps(self) -> CapturedSteps | None:
+        """Return who records this training's steps, None where they are not to be, or cannot: what the host holds, or
+        other processes compute, no graph of this GPU can read."""
+        if not self.settings.captured or self.team.size > 1 or self.batches.images.device.type != self.device.type:
+            return None
+        rate_on_device(self.optimizer, self.device)
+        return CapturedSteps(CudaGraphs(self.generator))
+
+    def _step(self, number: int, parts: Sequence[Tensor], learning_rate: float, frozen: Frozen | None) -> None:
+        """Take one optimizer step over its micro-batches; what is kept of frozen layers is read on the host."""
+        set_rate(self.optimizer, learning_rate)
+        if self.captured is None or frozen:
+            self._compute(number, parts, frozen)
+        else:
+            layers = tuple(parameter.requires_grad for parameter in self.model.parameters())
+            self.captured.take(layers, parts, lambda these: self._compute(0, these, None))
+
+    def _compute(self, number: int, parts: Sequence[Tensor], frozen: Frozen | None) -> None:
+        """Compute and apply the gradients of a step; add its summed loss and hits to `totals`."""
         images_in_step = sum(len(part) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
         for share, copies in self.team.shares(parts, (self.epochs_done, number), self.generator):
@@ -220,11 +231,9 @@ class Training:
             )
             (loss / (images_in_step * copies)).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                totals[0] += functional.cross_entropy(logits, labels, reduction="sum") / copies
-                totals[1] += (logits.argmax(1) == labels).sum() / copies
+                self.totals[0] += functional.cross_entropy(logits, labels, reduction="sum") / copies
+                self.totals[1] += (logits.argmax(1) == labels).sum() / copies
         self.team.add_up([each.grad for each in self.model.parameters() if each.grad is not None])
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         self.optimizer.step()
 
     def _forward(self, part: Tensor, frozen: Frozen | None, augmented: Augment | None = None) -> tuple[Tensor, Tensor]:
@@ -288,11 +297,3 @@ class Training:
         if self.settings.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
-
-    def _class_weights(self, indices: NDArray[np.int64]) -> Tensor | None:
-        """Return one weight a class, inversely to its count and 1 on the average image; None for `none`."""
-        if self.recipe.class_weights == "none":
-            return None
-        counts = np.bincount(self.dataset.labels[indices], minlength=self.dataset.n_classes)
-        weights = len(indices) / (self.dataset.n_classes * np.maximum(counts, 1))
-        return torch.tensor(weights, dtype=torch.float32, device=self.device)

@@ -17,7 +17,7 @@ from cluster.connect import connect, disconnect, run_on_kind
 from cluster.resources import Slot, choose_slot, hosts_of
 from trainables.calibrate import Sample
 from trainables.side_by_side import measure_rates
-from trainables.training import Settings
+from trainables.settings import Settings
 
 def where():
     return [ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()]

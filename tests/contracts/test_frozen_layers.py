@@ -10,7 +10,8 @@ import torch
 import spaces
 from trainables import frozen, models
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 TRANSFER = [name for name in models.names() if "weights" in spaces.load(name).knobs]
 PLAIN = dict.fromkeys(("flip", "rotation", "shift", "zoom", "shear", "cutout"), 0.0)

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 import spaces
 from trainables import checkpoint, models
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 NAMES = models.names()
 TRANSFER = [name for name in NAMES if "weights" in spaces.load(name).knobs]

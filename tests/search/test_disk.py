@@ -16,7 +16,8 @@ from search.preflight import preflight
 from search.request import Request
 from trainables import checkpoint
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -18,7 +18,7 @@ from search.sharing import PROCESS_BYTES, by_gpu, by_host_memory
 from search.spec import checked_spec
 from trainables.calibrate import Sample
 from trainables.footprint import Footprint
-from trainables.training import Settings
+from trainables.settings import Settings
 
 GB = 10**9
 

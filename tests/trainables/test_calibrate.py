@@ -6,7 +6,7 @@ import torch
 import spaces
 from trainables import calibrate as measured
 from trainables.calibrate import Calibrated, Sample, calibrate
-from trainables.training import Settings
+from trainables.settings import Settings
 
 CNN = Sample("cnn", spaces.load("cnn").baseline | {"filters": 16})
 VGG = Sample("vgg11", spaces.load("vgg11").baseline | {"base_width": 8})

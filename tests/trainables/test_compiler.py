@@ -10,7 +10,8 @@ import numpy as np, torch
 import spaces
 from search.preflight import preflight
 from trainables.batches import Dataset
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 images = np.random.default_rng(0).integers(0, 256, (12, 28, 28, 3), dtype=np.uint8)
 data = Dataset(images, np.arange(12) % 3, np.arange(9), np.arange(9, 12), 3, (128.0,) * 3, (70.0,) * 3)

@@ -11,7 +11,7 @@ import spaces
 from trainables import footprint
 from trainables.calibrate import Sample
 from trainables.footprint import _peak, measure_footprint
-from trainables.training import Settings
+from trainables.settings import Settings
 
 SHAPE = (3, 32, 32)
 CONFIG = spaces.load("cnn").baseline | {"filters": 64, "depth": 2, "dense_units": 16, "batch_size": 512}
@@ -22,7 +22,7 @@ REAL = """
 import json, sys
 from tests_of_footprint import KEPT, SAMPLE, SHAPE
 from trainables.footprint import _peak, measure_footprint
-from trainables.training import Settings
+from trainables.settings import Settings
 
 settings = Settings(threads=2)
 found = measure_footprint(SAMPLE, settings, SHAPE, 2, 1, KEPT, 0).host_bytes

@@ -15,7 +15,8 @@ from foundation import RequestError
 from trainables import sent
 from trainables.cache import open_cache, open_learned, prepare
 from trainables.learned import Images, Needs, Weights, needs
-from trainables.training import Settings, Training
+from trainables.settings import Settings
+from trainables.training import Training
 
 SPACES = {"resnet50": [{"architecture": "resnet50", "knob": "weights", "domain": {"options": ["published"]}}]}
 

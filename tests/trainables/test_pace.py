@@ -1,7 +1,7 @@
 import spaces
 from trainables.calibrate import Sample
 from trainables.pace import measure_pace
-from trainables.training import Settings
+from trainables.settings import Settings
 
 BASELINE = spaces.load("cnn").baseline
 

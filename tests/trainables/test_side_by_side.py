@@ -9,8 +9,8 @@ import torch
 import spaces
 from trainables import side_by_side
 from trainables.calibrate import Sample
+from trainables.settings import Settings
 from trainables.side_by_side import measure_rates
-from trainables.training import Settings
 
 CNN = Sample("cnn", spaces.load("cnn").baseline | {"filters": 8, "depth": 1, "dense_units": 8, "batch_size": 4})
 SHAPE = (3, 28, 28)

@@ -17,8 +17,9 @@ from torch import Tensor, distributed, nn
 import spaces
 from foundation import seed_from
 from trainables.batches import Dataset
+from trainables.settings import Settings
 from trainables.together import Alone, PeerLost, Team, synchronise_batch_norm
-from trainables.training import Settings, Training
+from trainables.training import Training
 
 LIMIT_SECONDS = 100
 EPOCHS = 2
