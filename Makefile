@@ -94,8 +94,8 @@ check: $(SETUP)
 lock: $(SETUP)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra onnx --upgrade --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.cfg
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra cluster --upgrade --constraint requirements.lock \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file cluster/requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra cluster --extra s3 --extra gcs \
+		--upgrade --constraint requirements.lock --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file cluster/requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) $(RACE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -31,7 +31,7 @@ def doctor(
     rows += [(HERE, each) for each in _data(data)]
     rows += [(str(cluster), each) for each in _file(cluster)]
     if address:
-        rows += _cluster(address, data)
+        rows += _cluster(address, storage, data)
     if as_json:
         print(json.dumps([{"host": host, **asdict(each)} for host, each in rows], indent=1))
     else:
@@ -62,21 +62,23 @@ def _data(data: str | None) -> "list[Finding]":
 def _file(cluster: Path | None) -> "list[Finding]":
     if cluster is None:
         return []
-    from cluster.yaml_check import cluster_problems
-    from foundation import Finding
+    from cluster.yaml_check import checked_cluster_file
+    from foundation import Finding, RequestError
 
-    problems = cluster_problems(cluster)
-    found = [Finding("cluster file", "problem", each) for each in problems]
-    return found or [Finding("cluster file", "ok", "fits Ray's schema, and Ray takes it")]
+    try:
+        checked_cluster_file(cluster)
+    except RequestError as error:
+        return [Finding("cluster file", "problem", problem) for problem in error.problems]
+    return [Finding("cluster file", "ok", "fits Ray's schema, and Ray takes it")]
 
 
-def _cluster(address: str, data: str | None) -> "list[tuple[str, Finding]]":
+def _cluster(address: str, storage: str, data: str | None) -> "list[tuple[str, Finding]]":
     from cluster.connect import disconnect
     from cluster.inspection import cluster_findings
     from foundation import Finding, RequestError
 
     try:
-        return cluster_findings(address, lambda: _probes(data))
+        return cluster_findings(address, storage, lambda: _probes(data))
     except RequestError as error:
         return [(address, Finding("cluster", "problem", problem)) for problem in error.problems]
     finally:

@@ -17,12 +17,12 @@ def submit(
 ) -> None:
     """Run a command on a cluster's head: submit CLUSTER.yaml -- search DATA ..., or --job ADDRESS -- search ..."""
     from cluster import submission
-    from cluster.described import read_cluster_file
+    from cluster.yaml_check import checked_cluster_file
 
     if job is None:
         cluster, arguments = submission.split(words)
         submission.check_arguments(arguments, f"convscout submit {cluster}")
-        described = read_cluster_file(cluster)
+        described = checked_cluster_file(cluster)
         command = submission.ray_submit(cluster, arguments)
     else:
         arguments, described = words, None

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from foundation import Problems, read_yaml, unknown_word
+from foundation import Problems, RequestError, read_yaml, unknown_word
 
 PROVIDERS = ("aws", "azure", "gcp", "local", "vsphere")
 # Of the local provider: Ray lets any key pass there, and asks for the right one afterwards.
@@ -21,6 +21,11 @@ def read_cluster_file(path: Path) -> dict[str, Any]:
     It is held against the schema of the installed Ray, and against what the providers and our own files need.
     """
     content = read_yaml(path, "the cluster file")
+    if "apiVersion" in content:
+        raise RequestError(
+            f"{path} is a file of Kubernetes ({content.get('kind')}), not of `ray up`: `kubectl apply -f {path}` "
+            "starts it, with --dry-run=server it is only checked"
+        )
     problems = Problems()
     _check_schema(content, path, problems)
     provider = content.get("provider")

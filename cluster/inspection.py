@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -18,8 +17,9 @@ from cluster.connect import connect, is_own_cluster, on_every_host
 from cluster.environment import environment_findings
 from cluster.gpus import gpu_findings
 from cluster.growth import coming
+from cluster.marker import storage_problems
 from cluster.resources import choose_slot, hosts_of
-from cluster.storage import versions
+from cluster.storage import experiment_folder, versions
 from foundation import Finding, RequestError, count
 
 ANSWER_SECONDS = 120.0  # of a host that imports torch for the first time
@@ -46,8 +46,9 @@ def check_hosts(probes: Sequence[Probe], others: Sequence[str] = ()) -> None:
         raise RequestError(*problems, *others)
 
 
-def cluster_findings(address: str, probes: Callable[[], Sequence[Probe]]) -> list[tuple[str, Finding]]:
-    """Return what is found on the cluster at `address`: of each host, and whether there is room for trials.
+def cluster_findings(address: str, storage: str, probes: Callable[[], Sequence[Probe]]) -> list[tuple[str, Finding]]:
+    """Return what is found on the cluster at `address`: of each host, of its way to the storage, and whether there is
+    room for trials.
 
     `probes` is called when it is connected. Raises `RequestError` when it does not answer.
     """
@@ -61,7 +62,10 @@ def cluster_findings(address: str, probes: Callable[[], Sequence[Probe]]) -> lis
         room = Finding("room", "ok", said)
     except RequestError as error:
         room = Finding("room", "problem", str(error))
-    return [(address, room), *inspected(probes())]
+    found = [(address, room), *inspected(probes())]
+    problems = storage_problems(experiment_folder(storage, "doctor"))
+    found += [(address, Finding("storage", "problem", problem)) for problem in problems]
+    return found if problems else [*found, (address, Finding("storage", "ok", f"every host reaches {storage}"))]
 
 
 def sentence(host: str, finding: Finding) -> str:
@@ -73,8 +77,7 @@ def inspected(probes: Sequence[Probe]) -> list[tuple[str, Finding]]:
     """Return what was found on each host of the cluster, by its name; what a host does not answer is a problem too."""
     expected = versions() | {"code": code_digest()}
     answers = on_every_host(look, expected, list(probes), listening(), seconds=ANSWER_SECONDS)
-    found = [(name, each) for name, answer in answers.items() for each in _findings(answer)]
-    return found + [(name, each) for name, each in clashes(list(answers))]
+    return [(name, each) for name, answer in answers.items() for each in _findings(answer)]
 
 
 def _findings(answer: Any) -> list[Finding]:
@@ -85,30 +88,6 @@ def _findings(answer: Any) -> list[Finding]:
         return [Finding("convscout", "problem", f"it cannot be imported there ({answer})", remedy)]
     remedy = "see that the host is well (`ray status`), or take it out of the cluster"
     return [Finding("answer", "problem", f"it could not be asked: {answer}", remedy)]
-
-
-def clashes(names: Sequence[str]) -> list[tuple[str, Finding]]:
-    """Return a problem for each name that hosts of different addresses share, given as "name (address:port)".
-
-    Workers are ended, and unfinished files cleared away, by their host's name: on the wrong host, that is another's.
-    """
-    of: dict[str, set[str]] = {}
-    for name in names:
-        if shared := re.fullmatch(r"(.*) \((.*):\d+\)", name):
-            of.setdefault(shared[1], set()).add(shared[2])
-    return [
-        (
-            name,
-            Finding(
-                "name",
-                "problem",
-                f"the hosts at {', '.join(sorted(at))} all have this name",
-                "give each a name of its own (`hostnamectl set-hostname ...`) before Ray starts there",
-            ),
-        )
-        for name, at in of.items()
-        if len(at) > 1
-    ]
 
 
 def look(expected: Mapping[str, str], probes: Sequence[Probe], others: Sequence[tuple[str, str, int]]) -> list[Finding]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.described import read_cluster_file
+from cluster.yaml_check import checked_cluster_file
 from foundation import RequestError
 
 HOUSE = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("name", FILES)
 def test_ray_takes_the_file(filled: Any, name: str) -> None:
     path = filled(name)
-    assert read_cluster_file(path)["cluster_name"] == "convscout"
+    assert checked_cluster_file(path)["cluster_name"] == "convscout"
     done = subprocess.run(
         [sys.executable, "-c", PREPARE, str(path)], capture_output=True, text=True, timeout=100, check=False
     )
@@ -119,7 +119,7 @@ def test_what_is_left_to_the_user_is_asked_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(HOUSE)
     with pytest.raises(RequestError) as error:
-        read_cluster_file(Path("cluster") / f"{name}.yaml")
+        checked_cluster_file(Path("cluster") / f"{name}.yaml")
     expected = {"local": ["HEAD", "WORKER1", "WORKER2"], "aws": ["SECURITY-GROUP"], "gcp": ["PROJECT"]}[name]
     for word in expected:
         assert f"{word} stands for something of yours: write it there" in str(error.value)
@@ -171,6 +171,10 @@ def test_every_host_has_the_versions_of_the_lock(name: str) -> None:
     (python,) = [found for each in commands for found in re.findall(r"--python (3\.\d+\.\d+)", each)]
     assert python.startswith("3.11.")  # to the patch: Ray lets no other join
     assert described(name)["file_mounts"]["~/convscout"] == "."
+
+
+def test_the_client_that_rents_machines_is_the_one_that_s3_storage_goes_with() -> None:
+    assert f"boto3=={locked('boto3')}" in described("aws")["head_setup_commands"][0]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -253,16 +257,46 @@ def test_the_image_is_of_the_lock() -> None:
         ({"file_mounts": {"~/x": "/no/such/file"}}, "file_mounts: /no/such/file is not on this machine"),
         ({"file_mounts": {"~/x": 3}}, "file_mounts, ~/x: 3 was found, the path of a file here is needed"),
         ({"auth": {"ssh_private_key": "~/nokey"}}, "auth.ssh_private_key: ~/nokey is not on this machine"),
+        ({"idle_timeout_minutes": "soon"}, "idle_timeout_minutes: 'soon' was found, a number is needed"),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(filled: Any, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError) as error:
-        read_cluster_file(filled("local", **changes))
+        checked_cluster_file(filled("local", **changes))
     assert said in str(error.value)
 
 
 def test_all_mistakes_are_named_at_once(filled: Any) -> None:
     with pytest.raises(RequestError) as error:
-        read_cluster_file(filled("gcp", max_wokers=1, cluster_name=3, head_node_type="haed"))
+        checked_cluster_file(filled("gcp", max_wokers=1, cluster_name=3, head_node_type="haed"))
     assert len(error.value.problems) == 3
     assert "did you mean 'head'?" in str(error.value)
+
+
+def test_what_only_ray_finds_is_said_in_its_words(filled: Any) -> None:
+    kinds = described("gcp")["available_node_types"]
+    kinds["gpu"]["min_workers"] = 9
+    with pytest.raises(RequestError, match="max_workers"):
+        checked_cluster_file(filled("gcp", available_node_types=kinds))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: RayJob\napiVersion: ray.io/v1\n", "is a file of Kubernetes (RayJob)"),
+        ("cluster_name: [\n", "cannot be read"),
+        ("a: 1\na: 2\n", "a is there twice"),
+        ("", "holds nothing"),
+    ],
+)
+def test_what_is_no_file_of_a_cluster_is_said(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError) as error:
+        checked_cluster_file(path)
+    assert said in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot be read"):
+        checked_cluster_file(tmp_path / "none.yaml")

@@ -8,7 +8,6 @@ import pytest
 from cluster import inspection
 from cluster.inspection import (
     check_hosts,
-    clashes,
     code_digest,
     disk_findings,
     import_findings,
@@ -77,13 +76,6 @@ def test_a_host_that_is_not_reached_is_named() -> None:
         [well] = reach_findings([("a", "127.0.0.1", there)])
         assert well.state == "ok"
     assert reach_findings([]) == []
-
-
-def test_hosts_of_one_name_are_a_problem_unless_they_are_one_machine() -> None:
-    names = ["a", "b (10.0.0.1:4000)", "b (10.0.0.2:4001)", "c (10.0.0.3:1)", "c (10.0.0.3:2)"]
-    [(host, found)] = clashes(names)
-    assert (host, found.state) == ("b", "problem")
-    assert found.said == "the hosts at 10.0.0.1, 10.0.0.2 all have this name"
 
 
 def test_a_look_holds_what_is_asked_for_besides() -> None:
