@@ -34,8 +34,7 @@ Row = dict[str, Any]
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
     """A head, two workers, and a laptop from which they are used; `cluster.yaml` describes them to Ray."""
-    environment = {"CONVSCOUT_CACHE": str(tmp_path / "shared" / "cache"), "RAY_USAGE_STATS_ENABLED": "0"}
-    with Hosts(tmp_path, ["laptop", "head", "one", "two"], environment) as made:
+    with Hosts(tmp_path, ["laptop", "head", "one", "two"], {"RAY_USAGE_STATS_ENABLED": "0"}) as made:
         (made.shared / "space.yaml").write_text(SPACE)
         described = yaml.safe_load((HOUSE / "cluster" / "local.yaml").read_text())
         described["provider"] |= {"head_ip": made.address["head"]}
@@ -94,6 +93,9 @@ def test_a_search_launched_by_ray_up_and_ray_submit_uses_all_workers(hosts: Host
     started = [row for row in rows(folder) if row["event"] == "started"]
     assert {row["host"] for row in started} == {"one", "two"}
     assert "ray_bootstrap_config.yaml" not in hosts.run("one", "ls ~")  # by which a head is known
+    for name in ("one", "two"):  # each took the images of train and val from the head, once, and none of the test
+        sent = hosts.run(name, "find ~/.cache/convscout -name 'images.npy' -o -name 'test_images.npy'").split()
+        assert [Path(path).name for path in sent] == ["images.npy"]
     said = hosts.run("laptop", f"convscout submit {hosts.shared}/cluster.yaml -- search 'no such data'; echo exit=$?")
     assert "no such data" in said
     assert "exit=1" in said  # Ray's, whatever the head's was
