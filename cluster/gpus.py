@@ -10,13 +10,14 @@ from foundation import Finding
 
 QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader,nounits")
 QUERY_SECONDS = 20.0
+NONE = Finding("GPU", "ok", "none of NVIDIA: trials run on the cores")
 BUSY_SHARE = 0.2  # of a GPU's memory that others hold
 
 
 def gpu_findings() -> list[Finding]:
-    """Return what is known of this host's GPUs; nothing where there are none."""
+    """Return what is known of this host's GPUs."""
     if not shutil.which(QUERY[0]):
-        return []
+        return [NONE]
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -25,7 +26,7 @@ def gpu_findings() -> list[Finding]:
         said = f"nvidia-smi fails: {' '.join((done.stdout + done.stderr).split())[:200]}"
         return [Finding("GPU", "problem", said, "install a driver that fits the kernel, or restart the host")]
     gpus = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
-    return findings_of(gpus, torch_cuda(), driver_cuda()) if gpus else []
+    return findings_of(gpus, torch_cuda(), driver_cuda()) if gpus else [NONE]
 
 
 def findings_of(gpus: list[list[str]], built_for: str | None, driver: int | None) -> list[Finding]:

@@ -202,7 +202,10 @@ def test_the_hosts_of_a_cluster_have_the_versions_that_are_tested_here() -> None
         name: there[name] for name in here.keys() & there.keys()
     }
     assert {"ray", "torch", "numpy", "hyperopt"} <= here.keys() & there.keys()
-    assert {"aiohttp-cors", "opencensus"} <= there.keys() - here.keys()  # of ray[default], whose agents a laptop is spared
+    assert {
+        "aiohttp-cors",
+        "opencensus",
+    } <= there.keys() - here.keys()  # of ray[default], whose agents a laptop is spared
 
 
 def test_the_kuberay_job_has_only_fields_that_kuberay_knows() -> None:
