@@ -14,7 +14,6 @@ class Leftover:
     does: str
     harmless: tuple[str, ...] = ()
     everywhere: bool = True
-    state: str = "warning"
 
 
 LEFTOVERS = {
@@ -34,7 +33,7 @@ LEFTOVERS = {
     ),
     "NVIDIA_TF32_OVERRIDE": Leftover("matrix products have another precision than on other hosts"),
     "PYTHONOPTIMIZE": Leftover("checks in the code are left out", ("0",)),
-    "CONVSCOUT_FAULT": Leftover("kills and errors are planted for tests", state="problem"),
+    "CONVSCOUT_FAULT": Leftover("kills and errors are planted for tests"),
 }
 
 
@@ -45,7 +44,7 @@ def environment_findings(environment: Mapping[str, str], of_driver: bool) -> lis
         value = environment.get(name)
         if value is None or value in leftover.harmless or not (of_driver or leftover.everywhere):
             continue
-        found.append(Finding("environment", leftover.state, f"{name}={value!r}: {leftover.does}", f"unset {name}"))
+        found.append(Finding("environment", "warning", f"{name}={value!r}: {leftover.does}", f"unset {name}"))
     if of_driver:
         found += [
             Finding(

@@ -35,6 +35,6 @@ def test_ones_own_setting_of_a_switch_of_ours_is_a_warning() -> None:
     assert "'0'" in found.said
 
 
-def test_planted_faults_are_a_problem() -> None:
+def test_planted_faults_are_told_and_no_reason_to_refuse() -> None:
     [found] = environment_findings({"CONVSCOUT_FAULT": "trial.begin:kill:1"}, of_driver=False)
-    assert found.state == "problem"
+    assert (found.state, "planted for tests" in found.said) == ("warning", True)
