@@ -63,6 +63,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "x"
 
 
+@pytest.mark.slow
 def test_two_workers_train_a_model_that_can_be_used_and_is_said_to_be_theirs(searched: Path, tmp_path: Path) -> None:
     folder = tmp_path / "x"
     shutil.copytree(searched, folder)

@@ -42,6 +42,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_each_kind_of_gpu_is_measured_on_a_host_that_has_it(tmp_path: Path) -> None:
     script = tmp_path / "kinds.py"

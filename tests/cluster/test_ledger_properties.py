@@ -1,7 +1,8 @@
 """Whatever a crash leaves of a ledger, its replay is a state that there was."""
 
-import json
 import tempfile
+from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ ACTIONS = st.lists(st.tuples(EVENTS, st.integers(0, 3), st.booleans()), max_size
 def state(history: History) -> dict[str, Any]:
     """Return all that a history says, as plain values."""
     known = {name: value for name, value in vars(history).items() if name != "_fold"}
-    return json.loads(json.dumps(known, default=vars))
+    return {name: plain(value) for name, value in known.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return a value without objects."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, set | array | list | tuple):
+        return [plain(each) for each in (sorted(value) if isinstance(value, set) else value)]
+    return plain(vars(value)) if hasattr(value, "__dict__") else repr(value)
 
 
 def write(ledger: Ledger, event: str, trial: int, new: bool) -> None:

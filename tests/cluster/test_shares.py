@@ -246,6 +246,7 @@ def test_a_slot_stays_what_it_was_and_never_forgets_that_memory_is_short(
     from cluster import session
 
     monkeypatch.setattr(session, "connect", lambda _: None)
+    monkeypatch.setattr(session, "is_own_cluster", lambda: True)
     monkeypatch.setattr(session, "hosts_of", lambda _: [Host(8, 0, memory)])
     asked = dict.fromkeys(("address", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "epoch_timeout"))
     calibrated = {"slot": {"cpus": 2, "gpus": 0.0, "memory": 5 * GB}}

@@ -245,12 +245,12 @@ class Steps:
 
 def worked(monkeypatch: pytest.MonkeyPatch, rank: int, worker: Steps, *given: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what a worker reports of the trials it is given: process `rank` of two."""
-    from trainables import trainable
+    from trainables import team_worker
 
     reports: list[dict[str, Any]] = []
-    monkeypatch.setattr(trainable, "TrialWorker", lambda: worker)
+    monkeypatch.setattr(team_worker, "TrialWorker", lambda: worker)
     texts = [*(json.dumps(trial) for trial in given), None]
-    trainable.train_together(rank, 2, texts.__getitem__, lambda said: reports.append(json.loads(said)), {})
+    team_worker.train_together(rank, 2, texts.__getitem__, lambda said: reports.append(json.loads(said)), {})
     return reports
 
 
@@ -284,7 +284,7 @@ def test_a_worker_trains_trial_after_trial_and_only_the_first_of_a_team_reports(
 def test_a_trial_that_fails_is_reported_and_ends_its_team(
     monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], message: str
 ) -> None:
-    from trainables.trainable import TeamFailed
+    from trainables.team_worker import TeamFailed
 
     worker = Steps(BEGUN, last, *DONE)
     with pytest.raises(TeamFailed, match=f"^{message}$"):
