@@ -32,6 +32,7 @@ class Growing:
 
     def __init__(self, address: str, mark: str) -> None:
         self.address, self.mark = address, mark
+        self.joined: list[subprocess.Popen[bytes]] = []
 
     def raylets(self) -> list[int]:
         """Return the process of each added host's raylet, the newest last."""
@@ -47,12 +48,13 @@ class Growing:
         """Let a host with one core join, as `ray start --address` does on another machine."""
         command = [RAY, "start", f"--address={self.address}", "--block", "--num-cpus=1", "--min-worker-port=0"]
         command += ["--max-worker-port=0", "--object-store-memory=100000000", "--dashboard-agent-listen-port=0"]
-        subprocess.Popen(
+        joining = subprocess.Popen(
             command,
             env={**os.environ, "RAY_AUTH_MODE": "disabled", MARK: self.mark},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self.joined.append(joining)
 
     def lose_host(self) -> None:
         """Kill the newest host: its raylet, and the workers die with it."""
@@ -109,13 +111,15 @@ def autoscaled(folder: Path, kinds: Mapping[str, Any]) -> Iterator[Growing]:
     }
     log = (folder / "head.log").open("wb")
     head_process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT)
+    cluster = Growing("", mark)
     try:
         end = time.monotonic() + START_SECONDS
         while "Ray runtime started" not in (folder / "head.log").read_text():
             assert head_process.poll() is None, (folder / "head.log").read_text()
             assert time.monotonic() < end, (folder / "head.log").read_text()
             time.sleep(0.2)
-        yield Growing(f"127.0.0.1:{port}", mark)
+        cluster.address = f"127.0.0.1:{port}"
+        yield cluster
     finally:
         head_process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -123,7 +127,8 @@ def autoscaled(folder: Path, kinds: Mapping[str, Any]) -> Iterator[Growing]:
         for pid in marked(mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        head_process.wait(20)
+        for process in (head_process, *cluster.joined):
+            process.wait(20)
         log.close()
 
 
