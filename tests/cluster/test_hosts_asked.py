@@ -1,11 +1,9 @@
 """Asking every host of a cluster: in a process of its own, since Ray must not be in this one."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from ray_script import said_by
 
 SCRIPT = """
 import json, os, time
@@ -37,17 +35,5 @@ print(json.dumps([f"{type(each).__name__}: {each}" for each in found.values()]))
 
 @pytest.mark.timeout(240)
 def test_every_host_answers_or_says_why_it_does_not(tmp_path: Path) -> None:
-    script = tmp_path / "ask.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=230,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "ASKED": "answers"},
-    )
-    assert done.returncode == 0, done.stderr
-    answers = sorted(json.loads(done.stdout.splitlines()[-1]))
-    assert answers == ["TimeoutError: no answer within 10 s", "ValueError: no 41 here", "int: 42"]
+    found = said_by(SCRIPT, tmp_path, seconds=230, ASKED="answers")
+    assert sorted(found) == ["TimeoutError: no answer within 10 s", "ValueError: no 41 here", "int: 42"]

@@ -1,12 +1,10 @@
 """Measuring on a host with a certain kind of GPU, in processes of a Ray worker: in a process of its own. No GPU is
 needed: Ray believes what it is told a host has."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from ray_script import said_by
 
 SCRIPT = """
 import json
@@ -45,20 +43,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_each_kind_of_gpu_is_measured_on_a_host_that_has_it(tmp_path: Path) -> None:
-    script = tmp_path / "kinds.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    house = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=390,
-        check=False,
-        cwd=house,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": house},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    kinds, slot, right, counts = json.loads(done.stdout.splitlines()[-1])
+    kinds, slot, right, counts = said_by(SCRIPT, tmp_path, seconds=390)
     assert kinds == ["H100", "T4"]
     assert slot == {"cpus": 2, "gpus": 1.0, "memory": 0}
     assert right == [True, True]

@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from ray_script import said_by
 
 HOUSE = Path(__file__).parents[2]
 SCRIPT = """
@@ -76,21 +75,8 @@ print(json.dumps({"done": done, "free": free >= 2}))
 @pytest.mark.timeout(620)
 def test_teams_train_trial_after_trial_and_one_that_lost_a_worker_begins_again(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "trials").mkdir(parents=True)
-    script = tmp_path / "launch.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(HOUSE), "TMPDIR": str(tmp_path), "RAY_TMPDIR": "/tmp"},
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout.splitlines()[-1]) == {
-        "done": False,
-        "free": True,
-    }  # as if the team had ended by itself
+    found = said_by(SCRIPT, tmp_path, str(tmp_path), seconds=600, TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
+    assert found == {"done": False, "free": True}  # as if the team had ended by itself
     rows = [json.loads(line) for line in (tmp_path / "experiment" / "ledger.jsonl").read_text().splitlines()]
     started = [row for row in rows if row["event"] == "started" and row["trial"] < 2]
     assert [(row["trial"], row["attempt"]) for row in started] == [(0, 1), (1, 1), (1, 2)]

@@ -1,14 +1,11 @@
 """Whether each host of a cluster reaches the storage; with Ray in a process of its own."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_script import said_by
 
 from cluster import marker
 from cluster.marker import storage_problems
@@ -45,18 +42,8 @@ print(json.dumps([said, slots]))
 
 
 @pytest.mark.timeout(420)
-def test_a_host_that_does_not_reach_the_store_is_named_before_trials_start(s3: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, s3],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-    problems, slots = json.loads(done.stdout.splitlines()[-1])
+def test_a_host_that_does_not_reach_the_store_is_named_before_trials_start(s3: str, tmp_path: Path) -> None:
+    problems, slots = said_by(SCRIPT, tmp_path, s3, seconds=400)
     assert len(problems) == 1
     assert "Could not connect to the endpoint URL" in problems[0]
     assert f"the storage {s3}/digits cannot be used" in problems[0]

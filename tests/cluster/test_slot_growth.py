@@ -1,11 +1,9 @@
 """A slot that grows while trials run, on a Ray cluster of two hosts: in a process of its own."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from ray_script import said_by
 
 from cluster.ledger import LEDGER, read_history, read_rows
 from cluster.resources import Host, Slot
@@ -93,20 +91,8 @@ print(json.dumps({host.name: host.memory for host in hosts}))
 
 @pytest.mark.timeout(400)
 def test_the_slot_grows_in_one_launch_and_every_host_holds_what_it_has_memory_for(tmp_path: Path) -> None:
-    script = tmp_path / "grow.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    house = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=390,
-        check=False,
-        cwd=house,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": house},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    hosts = [Host(3, 0, memory, name=name) for name, memory in json.loads(done.stdout.splitlines()[-1]).items()]
+    found = said_by(SCRIPT, tmp_path, str(tmp_path), seconds=390)
+    hosts = [Host(3, 0, memory, name=name) for name, memory in found.items()]
     rows = list(read_rows(tmp_path / "experiment" / LEDGER))
     (growth,) = (row for row in rows if row["event"] == "slot_grown")
     before, after = Slot(**growth["before"]), Slot(**growth["slot"])
