@@ -48,7 +48,9 @@ def disk_bound(request: Request, state_bytes: int, slots: int, trials: int, fold
 
 
 def _largest_state(request: Request, space: Space) -> int:
-    return max(request.preflight(space.architecture, config).state_bytes for config in candidates(space))
+    """Return it of those configurations that memory is reckoned from later: beside Ray's start both cost nothing."""
+    known = [request.preflight(space.architecture, config, memory=True) for config in candidates(space)]
+    return max(each.state_bytes for each in known)
 
 
 def size_text(number: float) -> str:

@@ -30,7 +30,7 @@ class Request:
     cache: ImageCache
     spaces: Mapping[str, Space]
     sources: Mapping[str, str]
-    _known: dict[str, Preflight] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[tuple[str, bool], Preflight] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def val_share(self) -> float:
@@ -52,12 +52,13 @@ class Request:
 
         With `memory` also what else it needs of that.
         """
-        key = json.dumps([architecture, config, memory], sort_keys=True)
-        if key not in self._known:
+        key = json.dumps([architecture, config], sort_keys=True)
+        known = self._known.get((key, True)) or self._known.get((key, memory))
+        if known is None:
             shape, n_classes = self.cache.image_shape, len(self.cache.classes)
             source = self.sources.get(architecture)
-            self._known[key] = preflight(architecture, config, shape, n_classes, source, memory=memory)
-        return self._known[key]
+            known = self._known[key, memory] = preflight(architecture, config, shape, n_classes, source, memory=memory)
+        return known
 
 
 def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
