@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.history import History
-from cluster.lock import Lock, is_held_here
-from cluster.mirror import Uploader, fetching
-from cluster.remote import Remote, refusal, store_of
+from cluster.lock import Lock
+from cluster.mirror import Uploader, fetching, store_to_fetch
+from cluster.remote import Remote, store_of
 from cluster.segments import Segments, fetch_segments, is_replaced, segment_names
 from foundation import RequestError, fault
 
@@ -74,17 +74,11 @@ def fetch_ledger(folder: Path) -> None:
 
     Raises `RequestError` where the store refuses.
     """
-    store = store_of(folder)
-    if store is None:
-        return
-    try:
-        with fetching(folder):
-            if not is_held_here(folder):
-                if is_replaced(store, folder):  # what is here may be the last copy
-                    folder.rename(folder.with_name(f".{folder.name}.replaced-{time.time_ns()}"))
-                fetch_segments(store, folder, folder / LEDGER)
-    except OSError as error:
-        raise RequestError(refusal(store.url, error)) from error
+    with store_to_fetch(folder) as store:
+        if store:
+            if is_replaced(store, folder):  # what is here may be the last copy
+                folder.rename(folder.with_name(f".{folder.name}.replaced-{time.time_ns()}"))
+            fetch_segments(store, folder, folder / LEDGER)
 
 
 def read_history(folder: Path) -> History:

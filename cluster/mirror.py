@@ -45,13 +45,24 @@ def fetch(folder: Path, *names: str) -> None:
     Nothing for a folder that is no mirror, or that a process of this host is writing now. Raises `RequestError` where
     the store refuses.
     """
+    with store_to_fetch(folder) as store:
+        if store:
+            fetch_files(store, folder, names)
+
+
+@contextmanager
+def store_to_fetch(folder: Path) -> Iterator[Remote | None]:
+    """Yield the store that a mirror is to be fetched from; None for any other folder, or one written from here now.
+
+    Raises `RequestError` where the store refuses.
+    """
     store = store_of(folder)
     if store is None:
+        yield None
         return
     try:
         with fetching(folder):
-            if not is_held_here(folder):
-                fetch_files(store, folder, names)
+            yield None if is_held_here(folder) else store
     except OSError as error:
         raise RequestError(refusal(store.url, error)) from error
 
