@@ -30,7 +30,7 @@ from trainables.sources import FolderSource, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DUPLICATES = ("leave_out", "keep")
 
 
@@ -69,7 +69,7 @@ class ImageCache:
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 over all pixels, labels and splits: two equal ones teach the same."""
+        """Return a digest over all pixels, labels and splits: two equal ones teach the same."""
         return str(self.manifest["fingerprint"])
 
     @property

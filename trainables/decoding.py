@@ -3,7 +3,6 @@
 Images are worked on a piece at a time: what can be done for many at once is, and threads meet only between pieces.
 """
 
-import hashlib
 import os
 import statistics
 import time
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from foundation import fault
@@ -32,7 +32,7 @@ class Decoded:
     """What is remembered of decoded images, in the order of the listing; each array has a row for each.
 
     `rows` (n,) are their places in the listing and the scratch file, `shapes` (n, 3) height, width and channels as
-    stored, `digests` the SHA-256 of the pixels, `signatures` those of `duplicates`; `means` and `mean_squares` (n, 3)
+    stored, `digests` the BLAKE3 of the pixels, `signatures` those of `duplicates`; `means` and `mean_squares` (n, 3)
     are of the values 0..255 of each channel.
     """
 
@@ -102,7 +102,7 @@ def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> 
     return Decoded(
         rows.start + places,
         np.array(shapes, np.int64).reshape(-1, 3),
-        [hashlib.sha256(image.data).digest() for image in kept],
+        [blake3(image.data).digest() for image in kept],  # at 224 pixels 41 us, SHA-256 takes 510
         signatures(kept),
         mean,
         deviation**2 + mean**2,

@@ -1,11 +1,11 @@
 """What a prepared data set looks like: its numbers as plain values, and which of its images are worth a look."""
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from trainables.cache import ImageCache
@@ -114,7 +114,7 @@ def copies(cache: ImageCache) -> tuple[tuple[int, ...], ...]:
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
 
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(images), _AT_ONCE)]
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    digests = [blake3(image.tobytes()).digest() for image in images]
     low = np.concatenate([signatures(pictures(part)) for part in parts])
     first = twins(low, digests, labels, lambda row: pictures(slice(row, row + 1))[0])
     groups: dict[int, list[int]] = defaultdict(list)

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from blake3 import blake3
+
 from foundation import Finding, RequestError, cache_root, folder_written_beside, write_json
 
 SENT = "sent"  # the folder, beside the caches, that holds what was sent
@@ -38,9 +40,9 @@ Send = Callable[[Path, Sequence[str]], Sender | None]  # of a folder, files by n
 def digest_of(files: Iterable[Path], more: str = "") -> str:
     """Return a digest of the bytes of some files, in this order, their names and sizes, and `more`.
 
-    It is BLAKE2b: 600 MB a second on a core where SHA-256 does 210, as it must be computed on every host.
+    It is BLAKE3, ten times as fast as SHA-256, as it must be computed on every host.
     """
-    total = hashlib.blake2b(more.encode(), digest_size=32)
+    total = blake3(more.encode())
     for path in files:
         total.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with open(path, "rb") as file:

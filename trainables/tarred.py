@@ -7,7 +7,6 @@ memory or disk is used for it.
 import bz2
 import errno
 import gzip
-import hashlib
 import lzma
 import os
 import shutil
@@ -20,6 +19,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
+
+from blake3 import blake3
 
 from foundation import RequestError
 from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, too_large, utf8
@@ -55,7 +56,7 @@ def is_tar(path: Path) -> bool:
 class TarSource:
     """A tar archive, plain or compressed, unpacked into a temporary folder when its files are first asked for.
 
-    Its key is the SHA-256 of the archive file.
+    Its key is the BLAKE3 of the archive file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,8 +65,11 @@ class TarSource:
     @cached_property
     def key(self) -> str:
         """Return 64 hexadecimal digits that identify the content."""
+        content = blake3()
         with open(self._path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while part := file.read(_PIECE_BYTES):
+                content.update(part)
+        return content.hexdigest()
 
     @cached_property
     def _unpacked(self) -> tuple[FolderSource, Sequence[Refused]]:
