@@ -2,7 +2,6 @@
 
 import traceback
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,7 @@ def preflight(
 
     try:
         with _Kept() as kept:
-            model, logits = _followed(architecture, config, image_shape, n_classes, source, only_shapes=not memory)
+            model, logits = _followed(architecture, config, image_shape, n_classes, source, passing=not memory)
     except RequestError:
         raise
     except Exception as error:
@@ -114,7 +113,7 @@ def forward_flops(
     from torch.utils.flop_counter import FlopCounterMode  # 0.4 s
 
     with FlopCounterMode(display=False) as counter:
-        _followed(architecture, config, image_shape, n_classes, source)
+        _followed(architecture, config, image_shape, n_classes, source, products=False)
     return int(counter.get_total_flops()) // _IMAGES
 
 
@@ -125,9 +124,10 @@ def _followed(
     n_classes: int,
     source: str | None,
     *,
-    only_shapes: bool = True,
+    passing: bool = True,
+    products: bool = True,
 ) -> tuple[Any, Any]:
-    """Return the model and what it gives for `_IMAGES` images; raises whatever building it raises."""
+    """Return the model and what it gives for `_IMAGES` images, by `shortcuts`; raises whatever building it raises."""
     import torch
 
     from search import shapes
@@ -138,7 +138,7 @@ def _followed(
     leave_compiler_out()
     _, knobs = split(config)
     around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
-    with torch.device("meta"), shapes.only_shapes() if only_shapes else nullcontext():
+    with torch.device("meta"), shapes.shortcuts(passing=passing, products=products):
         model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
         model.begin_epoch(_LATE_EPOCH)
         return model, model(torch.zeros(_IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None

@@ -69,14 +69,21 @@ def test_a_mistake_in_a_users_own_file_is_named(forward: str, build: str, why: s
     assert found.startswith(why)
 
 
+def without_shortcuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.shapes.shortcuts", lambda **_: nullcontext())
+
+
+@pytest.mark.parametrize("memory", [False, True])
 @pytest.mark.parametrize("architecture", ["cnn", "alexnet", "vgg11", "mobilenet_v2"])
-def test_following_only_shapes_finds_what_torch_finds(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_only_shapes_finds_what_torch_finds(
+    architecture: str, memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space, rng = spaces.load(architecture), random.Random(3)
     configs = [space.draw(rng) for _ in range(4)]
     shapes = [(3, 32, 32), (1, 9, 9)]
-    found = [preflight(architecture, each, shape, 7) for each in configs for shape in shapes]
-    monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
-    assert found == [preflight(architecture, each, shape, 7) for each in configs for shape in shapes]
+    found = [preflight(architecture, each, shape, 7, memory=memory) for each in configs for shape in shapes]
+    without_shortcuts(monkeypatch)
+    assert found == [preflight(architecture, each, shape, 7, memory=memory) for each in configs for shape in shapes]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,11 @@ def test_following_only_shapes_finds_what_torch_finds(architecture: str, monkeyp
             "ValueError: Expected more than 1",
         ),
         ("nn.Linear(31, 4)", "RuntimeError: "),
+        ("nn.Conv2d(4, 8, 3)", "RuntimeError: "),
+        ("nn.Conv2d(3, 8, 35, padding=1)", "RuntimeError: "),
+        ("nn.Conv2d(3, 6, (3, 5), stride=(2, 1), padding=(0, 2), dilation=(2, 1), groups=3)", None),
+        ("nn.Conv2d(3, 8, 3, padding='same')", None),
+        ("nn.Conv2d(3, 8, 3, bias=False, padding_mode='circular', padding=1)", None),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_in_torchs_words(
@@ -98,7 +110,7 @@ def test_layers_that_do_not_fit_are_refused_in_torchs_words(
     net = f"nn.Sequential({layer}, nn.Flatten(), nn.LazyLinear(classes))"
     source = f"from torch import nn\n\ndef build(image_shape, classes):\n    return {net}\n"
     found = preflight("mine", config(), (3, 32, 32), 10, source).impossible
-    monkeypatch.setattr("search.shapes.only_shapes", nullcontext)
+    without_shortcuts(monkeypatch)
     assert found == preflight("mine", config(), (3, 32, 32), 10, source).impossible
     assert found is None if why is None else str(found).startswith(why)
 
