@@ -7,7 +7,7 @@ import hashlib
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,6 +21,7 @@ from trainables.decode import BadImage, decode_and_fit, probe_size
 from trainables.duplicates import signatures
 from trainables.images import Listing, Refused
 from trainables.rows import Rows
+from trainables.sources import Reader
 
 # A piece is long enough to hide what handing it out costs, and short enough for all cores to finish together.
 _PIECE_SECONDS, _MOST_IN_PIECE, _FIRST = 0.01, 64, 8
@@ -61,11 +62,29 @@ def default_image_size(listing: Listing, report: Callable[[int], None]) -> int:
     return int(min(max(round(median / 16) * 16, 32), 224))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some images next to one another in the listing: `pixels` (n, size, size, 3), black where one was refused."""
+
+    pixels: NDArray[np.uint8]
+    decoded: Decoded
+    refused: list[Refused]
+
+
 def decode_all(
     listing: Listing, scratch: Rows, resize: str, report: Callable[[int], None]
 ) -> tuple[Decoded, list[Refused]]:
     """Decode and fit all images into `scratch` (N, size, size, 3), and return what was decoded and what was refused."""
-    pieces = list(_on_all_cores(lambda rows: _decode_piece(listing, scratch, resize, rows), len(listing.items), report))
+
+    def keep(piece: Piece, start: int) -> tuple[Decoded, list[Refused]]:
+        scratch.write(start, piece.pixels)
+        return piece.decoded, piece.refused
+
+    def here(rows: range) -> tuple[Decoded, list[Refused]]:
+        paths = [listing.items[row].path for row in rows]
+        return keep(_decode_piece(listing.source, paths, rows.start, scratch.shape[1], resize), rows.start)
+
+    pieces = list(_on_all_cores(here, len(listing.items), report))
     decoded = [piece for piece, _ in pieces]
     together = Decoded(
         np.concatenate([piece.rows for piece in decoded]),
@@ -78,13 +97,16 @@ def decode_all(
     return together, [refusal for _, refused in pieces for refusal in refused]
 
 
-def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> tuple[Decoded, list[Refused]]:
-    pixels = np.zeros((len(rows), *scratch.shape[1:]), np.uint8)
+def _decode_piece(source: Reader, paths: Sequence[str], start: int, size: int, resize: str) -> Piece:
+    """Return what becomes of these files of `source`, the first of which is row `start` of the listing.
+
+    It depends on nothing else: whichever host does it, the piece is bit for bit the same.
+    """
+    pixels = np.zeros((len(paths), size, size, 3), np.uint8)
     used, shapes, refused = [], [], []
-    for place, row in enumerate(rows):
-        path = listing.items[row].path
+    for place, path in enumerate(paths):
         try:
-            fitted, shape = decode_and_fit(listing.source.read(path), scratch.shape[1], resize)
+            fitted, shape = decode_and_fit(source.read(path), size, resize)
         except BadImage as error:
             refused.append(Refused(path, str(error)))
         except OSError as error:
@@ -94,19 +116,19 @@ def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> 
             pixels[place] = fitted  # grey as three equal channels
             used.append(place)
             shapes.append(shape)
-    scratch.write(rows.start, pixels)
     places = np.array(used, np.int64)
     kept = pixels[places] if refused else pixels
     figures = [cv2.meanStdDev(image) for image in kept]
     mean, deviation = np.array(figures, np.float64).reshape(-1, 2, 3).transpose(1, 0, 2)
-    return Decoded(
-        rows.start + places,
+    decoded = Decoded(
+        start + places,
         np.array(shapes, np.int64).reshape(-1, 3),
         [hashlib.sha256(image.data).digest() for image in kept],
         signatures(kept),
         mean,
         deviation**2 + mean**2,
-    ), refused
+    )
+    return Piece(pixels, decoded, refused)
 
 
 def _on_all_cores(task: Callable[[range], T], count: int, report: Callable[[int], None]) -> Iterator[T]:

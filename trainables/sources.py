@@ -43,19 +43,22 @@ class Tree:
     refused: tuple[Refused, ...]
 
 
-class Source(Protocol):
-    """What every form of DATA offers.
+class Reader(Protocol):
+    """Gives the bytes of files by their paths; may be called from many threads at once.
 
-    `key` changes whenever what can be seen from outside changes. `read` may be called from many threads at
-    once and raises `OSError` with the reason when a file cannot be read.
+    Raises `OSError` with the reason when a file cannot be read.
     """
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of one file."""
+
+
+class Source(Reader, Protocol):
+    """What every form of DATA offers; `key` changes whenever what can be seen from outside changes."""
 
     @property
     def key(self) -> str:
         """Return 64 hexadecimal digits that identify the content."""
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
 
 
 class TreeSource(Source, Protocol):
