@@ -8,8 +8,8 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import access
 from pathlib import Path
@@ -60,12 +60,27 @@ class Source(Reader, Protocol):
     def key(self) -> str:
         """Return 64 hexadecimal digits that identify the content."""
 
+    def elsewhere(self, paths: Sequence[str]) -> "RemoteReader | None":
+        """Return what reads these files on another host under the same names; None where only this host has them."""
+
+
+class RemoteReader(Reader, Protocol):
+    """Gives the bytes of files of DATA on another host; raises `CannotHelp` where they are not those of this one."""
+
+    @property
+    def unsure(self) -> dict[str, bytes]:
+        """Return the `content_digest` of each file that may be another than here for all that is seen from outside."""
+
 
 class TreeSource(Source, Protocol):
     """A source whose labels are in the names of its folders."""
 
     def tree(self) -> Tree:
         """Return what is in there."""
+
+
+class CannotHelp(Exception):
+    """Another host cannot do a piece of the work exactly as this one would: a file of DATA is another there, say."""
 
 
 def digest(kind: str, lines: Iterable[str]) -> str:
@@ -137,6 +152,36 @@ class Listed(NamedTuple):
         return content
 
 
+@dataclass(frozen=True)
+class Files:
+    """Some files by their paths in DATA, to be read on another host under their names here.
+
+    Those that were changed at another time there are `unsure`: only their content says whether they are copies.
+    """
+
+    listed: Mapping[str, Listed]
+    unsure: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of one file; `CannotHelp` unless one of the same size is there."""
+        listed = self.listed[path]
+        try:
+            there = os.stat(listed.path)
+            if there.st_size != listed.size:
+                raise OSError(f"it has {there.st_size:,} bytes there, {listed.size:,} here")
+            content = listed._replace(modified_ns=there.st_mtime_ns).read()
+        except OSError as error:
+            raise CannotHelp(f"{listed.path}: {error.strerror or error}") from error
+        if there.st_mtime_ns != listed.modified_ns:
+            self.unsure[path] = content_digest(content)
+        return content
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return a digest by which two hosts tell whether they have the same bytes."""
+    return hashlib.blake2b(content, digest_size=32).digest()
+
+
 def may_read(path: str | Path) -> bool:
     """Say whether this process may read the file, as it is asked before anything is decoded."""
     return access(path, os.R_OK, effective_ids=_EFFECTIVE_IDS)
@@ -146,6 +191,7 @@ class FolderSource:
     """A folder. Its key depends on the relative path, size and modification time of each file."""
 
     def __init__(self, folder: Path) -> None:
+        self._given = os.path.abspath(folder)
         self._root = folder.resolve()
 
     @cached_property
@@ -171,6 +217,12 @@ class FolderSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file, which must still be what was listed."""
         return self._scan[2][path].read()
+
+    def elsewhere(self, paths: Sequence[str]) -> Files:
+        """Return what reads these files on another host, below the folder as it was named here."""
+        found, root = {path: self._scan[2][path] for path in paths}, str(self._root)
+        named = {path: self._given + each.path.removeprefix(root) for path, each in found.items()}
+        return Files({path: each._replace(path=named[path]) for path, each in found.items()})
 
 
 class _FolderScan:

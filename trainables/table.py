@@ -6,14 +6,14 @@ import io
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from foundation import Problems, RequestError, unknown_word
-from trainables.sources import Listed, Refused, digest, may_read, too_large
+from trainables.sources import Files, Listed, Refused, digest, may_read, too_large
 
 # The name under which the reader keeps the cells of a row that have no column.
 _TOO_MANY = "\0"
@@ -127,6 +127,11 @@ class CsvSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file, which must still be what was listed."""
         return self._listed[path].read()
+
+    def elsewhere(self, paths: Sequence[str]) -> Files:
+        """Return what reads these files on another host, under the same names."""
+        found = {path: self._listed[path] for path in paths}
+        return Files({path: each._replace(path=os.path.abspath(each.path)) for path, each in found.items()})
 
     def rows(self) -> tuple[list[Item], list[Refused]]:
         """Return an item for each row whose file is there, and the rows that are refused, with the reason.

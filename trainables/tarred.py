@@ -94,6 +94,9 @@ class TarSource:
         """Return the bytes of one file."""
         return self._unpacked[0].read(path)
 
+    def elsewhere(self, paths: Sequence[str]) -> None:
+        """Return None: it was unpacked on this host alone."""
+
 
 class _Unpacking:
     """One way through a tar. Only folders, regular files and hard links to files before them are made.
