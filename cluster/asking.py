@@ -133,7 +133,7 @@ class Helper:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise error.cause or error from None
         except ray.exceptions.RayError as error:
             raise ConnectionError(str(error)) from error
         self._answered = True

@@ -138,8 +138,8 @@ def prepare(
     too: "leave_out" or "keep". `on_progress` is called from this thread with the steps done and all. Where decoding
     takes long, `helpers` do a part of it: the cache is bit for bit the same.
 
-    Raises `RequestError` for data that cannot be used or changes meanwhile, bad options, a cache that cannot be written,
-    or a cluster of `helpers` that cannot be asked; `HaltError` when the disk becomes full.
+    Raises `RequestError` for data that cannot be used or changes meanwhile, options out of range, a cache that cannot
+    be written, or a cluster of `helpers` that does not answer; `HaltError` when the disk becomes full.
     """
     _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)

@@ -199,18 +199,18 @@ def share_out(
                     report(rows.start + n_done)
         finally:
             work.stop()
-    for sentence in _sentences(work, len(rows)):
+    for sentence in _sentences(work, rows.stop):
         share.helpers.tell(sentence)
     return [result for taken in sorted(work.results, key=lambda rows: rows.start) for result in work.results[taken][1]]
 
 
-def _sentences(work: Work[T], n_rows: int) -> Iterator[str]:
+def _sentences(work: Work[T], n_images: int) -> Iterator[str]:
     """Yield what is to be said of other hosts; those with the same reason are named together."""
     done = Counter[str]()
     for rows, (by, _) in work.results.items():
         done[by] += len(rows)
     if shares := [f"{number:,} on host {name}" for name, number in sorted(done.items()) if name]:
-        yield f"Of {count(n_rows, 'image')}, {', '.join(shares)} were decoded, the others on this one."
+        yield f"Of {count(n_images, 'image')}, {', '.join(shares)} were decoded, the others on this one."
     names = defaultdict(list)
     for name, reason in sorted(work.reasons.items()):
         names[reason].append(name)
