@@ -12,9 +12,10 @@ import numpy as np
 
 from trainables.decode import TOO_LITTLE_MEMORY
 from trainables.decoding import Piece, decode_piece
+from trainables.files import CannotHelp, content_digest
 from trainables.images import Listing
 from trainables.shared_out import Helpers, Host, Pace, Share
-from trainables.sources import CannotHelp, RemoteReader, content_digest
+from trainables.sources import RemoteReader
 
 PIXEL_BYTES = 2**23  # that a host makes at a time
 _PROOF_IMAGES = 16

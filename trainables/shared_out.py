@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from foundation import count
-from trainables.sources import CannotHelp
+from trainables.files import CannotHelp
 
 # What a host makes travels to this one through the network, which carries no more than some twenty hosts' pixels.
 MOST_HOSTS = 16

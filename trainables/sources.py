@@ -6,17 +6,16 @@ the source, or round in circles, is refused and listed with the reason.
 
 import hashlib
 import os
-import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from os import access
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-# A file is read whole, and on each thread one: what is larger is no picture of any use here, or a trap.
-MOST_FILE_BYTES = 2**28
+from trainables.files import Files, Listed
+
 MOST_LEVELS = 100
 
 _EFFECTIVE_IDS = access in os.supports_effective_ids
@@ -79,10 +78,6 @@ class TreeSource(Source, Protocol):
         """Return what is in there."""
 
 
-class CannotHelp(Exception):
-    """Another host cannot do a piece of the work exactly as this one would: a file of DATA is another there, say."""
-
-
 def digest(kind: str, lines: Iterable[str]) -> str:
     """Return the SHA-256 of a kind and of lines in their order, as hexadecimal digits."""
     text = "\n".join([kind, *lines])
@@ -101,11 +96,6 @@ def utf8(name: str) -> str:
     return name
 
 
-def too_large(size: int) -> str:
-    """Return why a file of so many bytes is not read, "" where it is."""
-    return f"{size:,} bytes: at most {MOST_FILE_BYTES:,} are read" if size > MOST_FILE_BYTES else ""
-
-
 def bad_name(name: str) -> str:
     """Return why the name of an archive's member cannot be used, "" where it can."""
     parts = name.replace("\\", "/").split("/")
@@ -116,70 +106,6 @@ def bad_name(name: str) -> str:
     if len(parts) > MOST_LEVELS:
         return f"more than {MOST_LEVELS} folders deep"
     return ""
-
-
-class Listed(NamedTuple):
-    """A file as it was found: its path as the system knows it, its size in bytes, and when it was changed.
-
-    A tuple and a plain path, because a data set has a great many: as dataclasses with `Path`s they took three times
-    as long to list.
-    """
-
-    path: str
-    size: int
-    modified_ns: int
-
-    def read(self) -> bytes:
-        """Return its bytes; raises `OSError` unless it is still what was found, as keys stand for that."""
-        if reason := too_large(self.size):
-            raise OSError(reason)
-        try:
-            # Not to wait for a writer where a pipe has taken the file's place.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise OSError("it has vanished since it was listed") from error
-        try:
-            status = os.fstat(descriptor)
-            same = stat.S_ISREG(status.st_mode) and status.st_mtime_ns == self.modified_ns
-            same = same and status.st_size == self.size
-            content = b""
-            while same and len(content) < self.size and (piece := os.read(descriptor, self.size - len(content))):
-                content += piece
-        finally:
-            os.close(descriptor)
-        if not same or len(content) != self.size:
-            raise OSError("it has changed since it was listed")
-        return content
-
-
-@dataclass(frozen=True)
-class Files:
-    """Some files by their paths in DATA, to be read on another host under their names here.
-
-    Those that were changed at another time there are `unsure`: only their content says whether they are copies.
-    """
-
-    listed: Mapping[str, Listed]
-    unsure: dict[str, bytes] = field(default_factory=dict)
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file; `CannotHelp` unless one of the same size is there."""
-        listed = self.listed[path]
-        try:
-            there = os.stat(listed.path)
-            if there.st_size != listed.size:
-                raise OSError(f"it has {there.st_size:,} bytes there, {listed.size:,} here")
-            content = listed._replace(modified_ns=there.st_mtime_ns).read()
-        except OSError as error:
-            raise CannotHelp(f"{listed.path}: {error.strerror or error}") from error
-        if there.st_mtime_ns != listed.modified_ns:
-            self.unsure[path] = content_digest(content)
-        return content
-
-
-def content_digest(content: bytes) -> bytes:
-    """Return a digest by which two hosts tell whether they have the same bytes."""
-    return hashlib.blake2b(content, digest_size=32).digest()
 
 
 def may_read(path: str | Path) -> bool:
@@ -220,9 +146,8 @@ class FolderSource:
 
     def elsewhere(self, paths: Sequence[str]) -> Files:
         """Return what reads these files on another host, below the folder as it was named here."""
-        found, root = {path: self._scan[2][path] for path in paths}, str(self._root)
-        named = {path: self._given + each.path.removeprefix(root) for path, each in found.items()}
-        return Files({path: each._replace(path=named[path]) for path, each in found.items()})
+        root, files = str(self._root), self._scan[2]
+        return Files.named((path, self._given + files[path].path.removeprefix(root), files[path]) for path in paths)
 
 
 class _FolderScan:

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from foundation import Problems, RequestError, unknown_word
-from trainables.sources import Files, Listed, Refused, digest, may_read, too_large
+from trainables.files import Files, Listed, too_large
+from trainables.sources import Refused, digest, may_read
 
 # The name under which the reader keeps the cells of a row that have no column.
 _TOO_MANY = "\0"
@@ -130,8 +131,8 @@ class CsvSource:
 
     def elsewhere(self, paths: Sequence[str]) -> Files:
         """Return what reads these files on another host, under the same names."""
-        found = {path: self._listed[path] for path in paths}
-        return Files({path: each._replace(path=os.path.abspath(each.path)) for path, each in found.items()})
+        found = self._listed
+        return Files.named((path, os.path.abspath(found[path].path), found[path]) for path in paths)
 
     def rows(self) -> tuple[list[Item], list[Refused]]:
         """Return an item for each row whose file is there, and the rows that are refused, with the reason.

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, too_large, utf8
+from trainables.files import too_large
+from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, utf8
 
 # What a tar may expand to in all, however small it is.
 _ALLOWANCE_BYTES = 2**30

@@ -16,7 +16,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, CannotHelp, Refused, Tree, bad_name, digest, too_large
+from trainables.files import CannotHelp, too_large
+from trainables.sources import MOST_EXPANSION, TWICE, Refused, Tree, bad_name, digest
 
 # What a member may expand to, however small it is in the archive.
 _ALLOWANCE_BYTES = 2**24

@@ -21,10 +21,10 @@ from foundation import HaltError, RequestError
 from trainables import decoding, orders, shared_out
 from trainables.cache import ImageCache, open_test, prepare
 from trainables.decode import TOO_LITTLE_MEMORY, BadImage
+from trainables.files import Files
 from trainables.orders import Answer, Order
 from trainables.rows import Rows
 from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers, Work
-from trainables.sources import Files
 from trainables.zipped import Archive
 
 N_IMAGES, IN_ORDER = 120, 10
@@ -210,6 +210,20 @@ def test_the_cache_is_that_of_one_host_alone(
     assert steps[-1] == (N_IMAGES, N_IMAGES)
 
 
+def test_damaged_images_are_refused_whoever_finds_them(
+    striped: Path, tmp_path: Path, fresh: Any, others_first: Any
+) -> None:
+    data = a_copy(striped, tmp_path / "data")
+    for name in ("class0/000.png", "class1/010.png", "class2/035.png", "class2/036.png"):
+        (data / name).write_bytes((data / name).read_bytes()[:200])
+    cluster = Cluster([Host()])
+    others_first(cluster)
+    together = fresh(data, helpers=cluster.helpers)
+    assert content(together) == content(fresh(data))
+    assert len(together.manifest["refused"]) == 4
+    assert len(cluster.told) == 1
+
+
 def test_little_is_decoded_here_alone(striped: Path, fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "SHARED_SECONDS", 10.0)
     cluster = Cluster([Host()])
@@ -232,8 +246,8 @@ def elsewhere(here: Path, there: Path) -> Change:
     def changed(order: Order, decoded: Callable[[Order], Answer]) -> Answer:
         assert isinstance(order.reader, Files)
         named = {
-            path: each._replace(path=each.path.replace(str(here), str(there)))
-            for path, each in order.reader.listed.items()
+            path: (each._replace(path=each.path.replace(str(here), str(there))), inode)
+            for path, (each, inode) in order.reader.listed.items()
         }
         return decoded(replace(order, reader=Files(named)))
 
@@ -260,6 +274,17 @@ def other_bytes(there: Path) -> None:
     path.write_bytes(whole)
 
 
+def other_bytes_at_the_same_time(there: Path) -> None:
+    path = there / "class2" / "025.png"
+    status = path.stat()
+    other_bytes(there)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def nothing(there: Path) -> None:
+    """Leave it a copy with its times, but other inodes."""
+
+
 def other_times(there: Path) -> None:
     for path in there.glob("*/*.png"):
         os.utime(path, ns=(10**9, 10**9))
@@ -269,6 +294,8 @@ DIFFERENCES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "without": (without_data, "class0/000.png: No such file or directory", False),
     "size": (other_size, "class2/025.png: it has 4 bytes there, ", True),
     "bytes": (other_bytes, "class2/025.png: it holds other bytes there, as many as here", True),
+    "same time": (other_bytes_at_the_same_time, "class2/025.png: it holds other bytes there, as many as here", True),
+    "copy": (nothing, "", True),
     "times": (other_times, "", True),
 }
 
