@@ -26,9 +26,9 @@ from analysis.card import model_card
 from analysis.experiment import model_folder
 from foundation import Problems, RequestError, cell, folder_written_beside, write_json, written_beside
 from trainables.decode import BadImage, decode_and_fit
+from trainables.files import Listed
 from trainables.formats import IMAGE_SUFFIXES
 from trainables.models import build_classifier
-from trainables.sources import Listed
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, SOURCE, CARD = "weights.safetensors", "model.json", "architecture.py", "README.md"

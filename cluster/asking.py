@@ -1,12 +1,17 @@
 """What hosts of a cluster are asked one by one: its head, this one, and whichever has room for a trial first."""
 
 import errno
+import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from cluster.connect import HOST_SECONDS
+from cluster.connect import HOST_SECONDS, connect, is_own_cluster, named_hosts
 from cluster.resources import Slot
+
+LOOK_SECONDS = 0.5  # between looks whether a host that has not answered is still wanted
 
 
 def room_comes(slot: Slot, seconds: float) -> bool:
@@ -93,3 +98,77 @@ def served(function: Callable[..., Any], *, kept: int, seconds: float) -> Served
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(_Server)
     return Served(remote.remote(function, kept), seconds)
+
+
+class _Runner:
+    """Runs what it is given on the host where it lives."""
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+class Helper:
+    """Another host that runs what it is asked to, in a process of its own with so many of its cores."""
+
+    def __init__(self, name: str, cores: int, runner: Any) -> None:
+        self.name, self.cores = name, cores
+        self._runner, self._answered, self._ended = runner, False, threading.Event()
+        self._asked_since = time.monotonic()
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a function of a module gives there; many threads may ask at once.
+
+        Raises what the function raises, and `ConnectionError` where the host is gone, has been let go, or has not given
+        its first answer within `HOST_SECONDS`. There is no other limit: who does not need the answer any more calls
+        `end`.
+        """
+        import ray
+
+        reference = self._runner.run.remote(function, *arguments)
+        while not ray.wait([reference], timeout=LOOK_SECONDS)[0]:
+            if self._ended.is_set():
+                raise ConnectionError("it has been let go")
+            if not self._answered and time.monotonic() - self._asked_since > HOST_SECONDS:
+                raise ConnectionError(f"no process answered there within {HOST_SECONDS:g} s")
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause or error from None
+        except ray.exceptions.RayError as error:
+            raise ConnectionError(str(error)) from error
+        self._answered = True
+        return answer
+
+    def end(self) -> None:
+        """Let the host go: its cores are free again, and nobody waits for its answers any more."""
+        import ray
+
+        self._ended.set()
+        ray.kill(self._runner)
+
+
+@contextmanager
+def helpers(address: str | None, *, most: int, at_once: int) -> Iterator[list[Helper]]:
+    """Yield the other hosts of a cluster that have free cores, those with most first; each takes `at_once` calls.
+
+    It is connected to if need be, and stays so. The cores are taken from trials and given back at the end, so the hosts
+    of a cluster that others use are asked for no more than they have to spare. Raises `RequestError` as `connect`.
+    """
+    ray = connect(address)
+    from ray._private.state import available_resources_per_node
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    free = {node: int(has.get("CPU", 0)) for node, has in available_resources_per_node().items()}
+    names = {} if is_own_cluster() else {node: name for node, name in named_hosts().items() if node != here}
+    found: list[Helper] = []
+    try:
+        for node in sorted(names, key=lambda node: -free.get(node, 0))[:most]:
+            if cores := free.get(node, 0):
+                there = NodeAffinitySchedulingStrategy(node, soft=False)
+                remote = ray.remote(num_cpus=cores, max_concurrency=at_once, scheduling_strategy=there)(_Runner)
+                found.append(Helper(names[node], cores, remote.remote()))
+        yield found
+    finally:
+        for each in found:
+            each.end()

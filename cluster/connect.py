@@ -198,22 +198,30 @@ def on_every_host(function: Callable[..., Any], *arguments: Any, seconds: float 
     """Return what `function(*arguments)` gives on each living host, all at the same time, by the host's name.
 
     It takes no core from trials. Where it raised, or gave nothing within so many seconds, the error is in its place.
-    Hosts of equal names are told apart by their addresses.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked = {}
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    names = Counter(node["NodeManagerHostname"] for node in nodes)
-    for node in nodes:
-        name = str(node["NodeManagerHostname"])
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    for node, name in named_hosts().items():
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
         remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(function)
-        at = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
-        asked[name if names[name] == 1 else f"{name} ({at})"] = remote.remote(*arguments)
+        asked[name] = remote.remote(*arguments)
     answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
     return {name: _answer(ray, reference, reference in answered, seconds) for name, reference in asked.items()}
+
+
+def named_hosts() -> dict[str, str]:
+    """Return the name of each living host by Ray's id of it; hosts of equal names are told apart by their addresses."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    names = Counter(node["NodeManagerHostname"] for node in nodes)
+    found = {}
+    for node in nodes:
+        name, at = str(node["NodeManagerHostname"]), f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+        found[str(node["NodeID"])] = name if names[name] == 1 else f"{name} ({at})"
+    return found
 
 
 def _answer(ray: Any, reference: Any, answered: bool, seconds: float) -> Any:

@@ -57,7 +57,7 @@ def plan(
     chance, the rungs as they are. What that leaves out: TPE comes to prefer some configurations, and patience ends
     trials earlier. Raises `RequestError` for whatever a search would refuse.
     """
-    planner = Planner(prepare_request(spec, on_decoded))
+    planner = Planner(prepare_request(spec, on_decoded, tell))
     request, began = planner.request, time.monotonic()
     on_request(request)
     tell("The machine is measured, then a few configurations are trained for half a minute; nothing is kept of them.")

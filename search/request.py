@@ -4,10 +4,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import spaces
+from cluster.access import default_address
+from cluster.asking import helpers
+from cluster.session import Tell
 from cluster.storage import FORMAT, versions
 from foundation import Problems, RequestError
 from search.preflight import Preflight, preflight
@@ -17,6 +21,7 @@ from spaces.domains import grid
 from trainables.cache import ImageCache, open_cache, prepare
 from trainables.learned import Needs, needs
 from trainables.sent import Send
+from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers
 
 OnDecoded = Callable[[int, int], None]
 DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
@@ -61,11 +66,11 @@ class Request:
         return known
 
 
-def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None) -> Request:
+def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> Request:
     """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
     loaded, sources = load_spaces(spec)
     _check_weights(loaded)
-    return Request(spec, decoded(spec, on_decoded), loaded, sources)
+    return Request(spec, decoded(spec, on_decoded, tell), loaded, sources)
 
 
 def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
@@ -139,12 +144,14 @@ def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> R
     return Request(spec, cache, loaded, experiment["sources"])
 
 
-def decoded_before(spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded | None) -> ImageCache:
+def decoded_before(
+    spec: SearchSpec, experiment: dict[str, Any], on_decoded: OnDecoded | None, tell: Tell
+) -> ImageCache:
     """Return the images an experiment was searched on, without a look at DATA; where they are gone, it is decoded."""
     try:
         return open_cache(Path(experiment["data"]["cache"]))
     except RequestError:
-        return decoded(spec, on_decoded)
+        return decoded(spec, on_decoded, tell)
 
 
 def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
@@ -165,8 +172,13 @@ def changes(spec: SearchSpec, experiment: dict[str, Any]) -> list[str]:
     return found
 
 
-def decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
-    """Return the images of DATA, decoded first where that has not been done."""
+def decoded(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> ImageCache:
+    """Return the images of DATA, decoded first where that has not been done.
+
+    On a cluster of others its hosts decode a part where that takes long and they see DATA; it is connected to for that.
+    """
+    address = spec.address or default_address()
+    hosts = partial(helpers, address, most=MOST_HOSTS, at_once=AT_ONCE)
     return prepare(
         spec.data,
         image_size=spec.image_size,
@@ -175,6 +187,7 @@ def decoded(spec: SearchSpec, on_decoded: OnDecoded | None) -> ImageCache:
         test_fraction=spec.test_fraction,
         duplicates=spec.duplicates,
         on_progress=on_decoded,
+        helpers=None if address == "local" else Helpers(hosts, tell),
     )
 
 

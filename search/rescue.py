@@ -45,7 +45,7 @@ def rescue(
             raise RequestError(f"trial {trial} is {record.status}: {WHY_NOT[str(record.status)]}")
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"])
-        request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
+        request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")

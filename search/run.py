@@ -77,11 +77,11 @@ def search(
     `RequestError`, before the experiment is made, with everything that is wrong in the request.
     """
     folder = folder_of(spec)
-    planner = _same_planner(folder, spec, on_decoded)
+    planner = _same_planner(folder, spec, on_decoded, tell)
     if planner is None:  # all that can be refused is refused before the experiment exists
         if not spec.arch and (left_out := default_architectures()[1]):
             tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
-        planner = Planner(prepare_request(spec, on_decoded))
+        planner = Planner(prepare_request(spec, on_decoded, tell))
         with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
             proposed = beside.submit(planner.next_work, History())
             slots = open_session(spec.model_dump(), None, folder, tell).slots
@@ -117,7 +117,7 @@ def resume(
     with Ledger(folder, lock) as ledger:
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"] | (overrides or {}))
-        request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded))
+        request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
         return _run(Planner(request), ledger, quiet, tell)
 
@@ -139,7 +139,7 @@ def trials_in_all(asked: str | None, before: int) -> int:
     return wanted
 
 
-def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) -> "Planner | None":
+def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> "Planner | None":
     """Return who plans for the experiment of that name, None if there is none; `RequestError` if it was another."""
     if not (folder / SPEC).exists():
         return None
@@ -150,7 +150,7 @@ def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None) 
             f"go on with it by `convscout resume {run_argument(folder)}`",
             *found,
         )
-    return Planner(reopen(spec, experiment, decoded(spec, on_decoded)))
+    return Planner(reopen(spec, experiment, decoded(spec, on_decoded, tell)))
 
 
 def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell) -> None:

@@ -21,7 +21,9 @@ from trainables import copying
 from trainables.decoding import Decoded, decode_all
 from trainables.duplicates import twins
 from trainables.images import Item, Listing, Refused, check_classes
+from trainables.orders import shared
 from trainables.rows import Rows, write_array
+from trainables.shared_out import Helpers
 from trainables.split import SPLIT_SEED, SPLITS, grouped, make_split
 
 _ROWS_PER_COPY = 64
@@ -37,14 +39,15 @@ def build(
     test_fraction: float,
     duplicates: str,
     report: Callable[[int], None],
+    helpers: Helpers | None = None,
 ) -> None:
-    """Write every file of a cache into `folder`, which must exist and be empty.
+    """Write every file of a cache into `folder`, which must exist and be empty; `helpers` may decode a part of it.
 
     Raises `RequestError`, with the first ten refusals, when what can be decoded is not enough to train on, and
     `OSError` when the disk is full.
     """
     with Rows(folder / "scratch", (len(listing.items), size, size, 3)) as scratch:
-        decoded, refused = decode_all(listing, scratch, resize, report)
+        decoded, refused = decode_all(listing, scratch, resize, report, shared(listing, size, resize, helpers))
         items = [listing.items[row] for row in decoded.rows.tolist()]
         refused = [*listing.refused, *refused]
         _check_usable(listing, items, refused)

@@ -4,6 +4,7 @@ Each is offered as a tree of PNG files, lossless and made on reading, so that ev
 sees one form of data only.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +46,9 @@ class BuiltinSource:
         pixels = self._images[path]
         bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         return cv2.imencode(".png", bgr)[1].tobytes()
+
+    def elsewhere(self, paths: Sequence[str]) -> None:
+        """Return None: it was downloaded, or made, on this host alone."""
 
 
 def _digits() -> dict[str, NDArray[np.uint8]]:

@@ -26,6 +26,7 @@ from trainables.decode import POLICIES
 from trainables.decoding import default_image_size
 from trainables.images import Listing, list_images, open_source
 from trainables.opening import LEARNED, TESTED, checked_manifest
+from trainables.shared_out import Helpers
 from trainables.sources import FolderSource, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
@@ -126,18 +127,19 @@ def prepare(
     test_fraction: float = 0.2,
     duplicates: str = "leave_out",
     on_progress: Callable[[int, int], None] | None = None,
+    helpers: Helpers | None = None,
 ) -> ImageCache:
     """Return the cache of `data`, decoding it first where that has not been done with these options.
 
     `image_size` is in pixels, 28 to 224; by default the median short side, rounded to a multiple of 16, between 32
-    and 224. `resize` is "squash" or "crop" (the centre square). The fractions, 0.01 to 0.5, are of the
-    images not yet given away, for a split that the data does not give itself: first test, then val. Copies of an image
-    stay on one side of a split that is made here; `duplicates` says what becomes of images of a given val or test
-    that train has too: "leave_out" or "keep". `on_progress` is called from this thread with the steps done and the
-    steps in all.
+    and 224. `resize` is "squash" or "crop" (the centre square). The fractions, 0.01 to 0.5, are of the images not yet
+    given away, for a split that the data does not give itself: first test, then val. Copies of an image stay on one
+    side of a split that is made here; `duplicates` says what becomes of images of a given val or test that train has
+    too: "leave_out" or "keep". `on_progress` is called from this thread with the steps done and all. Where decoding
+    takes long, `helpers` do a part of it: the cache is bit for bit the same.
 
-    Raises `RequestError` for data that cannot be used or changes meanwhile, options out of range, or a cache that
-    cannot be written; `HaltError` when the disk becomes full.
+    Raises `RequestError` for data that cannot be used or changes meanwhile, options out of range, a cache that cannot
+    be written, or a cluster of `helpers` that does not answer; `HaltError` when the disk becomes full.
     """
     _check_options(image_size, resize, val_fraction, test_fraction, duplicates)
     source = open_source(data)
@@ -153,7 +155,6 @@ def prepare(
 
     size = image_size or default_image_size(listing, report)
     check_room(folder.parent, len(listing.items) * size * size * 3 * 2)
-    done_before = total - len(listing.items)
     with _making(folder, listing) as beside:
         build(
             beside,
@@ -163,7 +164,8 @@ def prepare(
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             duplicates=duplicates,
-            report=lambda done: report(done_before + done),
+            report=lambda done: report(total - len(listing.items) + done),
+            helpers=helpers,
         )
     return open_cache(folder)
 

@@ -23,9 +23,11 @@ from trainables.formats import (
 )
 from trainables.memory import reserved_for
 
-__all__ = ["POLICIES", "BadImage", "decode", "decode_and_fit", "fit", "probe_size"]
+__all__ = ["POLICIES", "TOO_LITTLE_MEMORY", "BadImage", "decode", "decode_and_fit", "fit", "probe_size"]
 
 POLICIES = ("squash", "crop")
+
+TOO_LITTLE_MEMORY = "too little memory is free to decode it"  # the only reason that is the host's, not the file's
 
 # What is wrong with a file is in the BadImage; OpenCV would say it on standard error as well. (libjpeg inside it
 # still writes a line for a JPEG that is damaged in the middle, which can be decoded all the same.)
@@ -98,7 +100,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         pixels, kinds, blocks = cv2.imdecodeWithMetadata(encoded, _AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.STS_NO_MEM:
-            raise BadImage("too little memory is free to decode it") from error
+            raise BadImage(TOO_LITTLE_MEMORY) from error
         raise BadImage(_why_not(data)) from error
     if pixels is None:
         raise BadImage(_why_not(data))

@@ -6,7 +6,7 @@ Images are worked on a piece at a time: what can be done for many at once is, an
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,9 +21,12 @@ from trainables.decode import BadImage, decode_and_fit, probe_size
 from trainables.duplicates import signatures
 from trainables.images import Listing, Refused
 from trainables.rows import Rows
+from trainables.shared_out import Pace, Share, share_out
+from trainables.sources import Reader
 
 # A piece is long enough to hide what handing it out costs, and short enough for all cores to finish together.
 _PIECE_SECONDS, _MOST_IN_PIECE, _FIRST = 0.01, 64, 8
+SHARED_SECONDS = 10.0  # what decoding must take here alone for other hosts to be asked
 T = TypeVar("T")
 
 
@@ -61,11 +64,41 @@ def default_image_size(listing: Listing, report: Callable[[int], None]) -> int:
     return int(min(max(round(median / 16) * 16, 32), 224))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Images next to one another from row `start` of the listing on: `pixels` (n, size, size, 3), black if refused."""
+
+    start: int
+    pixels: NDArray[np.uint8]
+    decoded: Decoded
+    refused: list[Refused]
+
+
 def decode_all(
-    listing: Listing, scratch: Rows, resize: str, report: Callable[[int], None]
+    listing: Listing,
+    scratch: Rows,
+    resize: str,
+    report: Callable[[int], None],
+    share: Share[list[Piece]] | None = None,
 ) -> tuple[Decoded, list[Refused]]:
-    """Decode and fit all images into `scratch` (N, size, size, 3), and return what was decoded and what was refused."""
-    pieces = list(_on_all_cores(lambda rows: _decode_piece(listing, scratch, resize, rows), len(listing.items), report))
+    """Decode and fit all images into `scratch` (N, size, size, 3), and return what was decoded and what was refused.
+
+    Where that takes long, the other hosts of `share` do a part of it: what comes out is the same.
+    """
+
+    def keep(piece: Piece) -> tuple[Decoded, list[Refused]]:
+        scratch.write(piece.start, piece.pixels)
+        return piece.decoded, piece.refused
+
+    def here(rows: range) -> tuple[Decoded, list[Refused]]:
+        paths = [listing.items[row].path for row in rows]
+        return keep(decode_piece(listing.source, paths, rows.start, scratch.shape[1], resize))
+
+    def with_others(rows: range, pace: Pace, report: Callable[[int], None]) -> list[tuple[Decoded, list[Refused]]]:
+        assert share
+        return share_out(rows, pace, report, here, share, lambda pieces: [keep(piece) for piece in pieces])
+
+    pieces = list(_on_all_cores(here, len(listing.items), report, with_others if share else None))
     decoded = [piece for piece, _ in pieces]
     together = Decoded(
         np.concatenate([piece.rows for piece in decoded]),
@@ -78,13 +111,16 @@ def decode_all(
     return together, [refusal for _, refused in pieces for refusal in refused]
 
 
-def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> tuple[Decoded, list[Refused]]:
-    pixels = np.zeros((len(rows), *scratch.shape[1:]), np.uint8)
+def decode_piece(source: Reader, paths: Sequence[str], start: int, size: int, resize: str) -> Piece:
+    """Return what becomes of these files of `source`, the first of which is row `start` of the listing.
+
+    It depends on nothing else: whichever host does it, the piece is bit for bit the same.
+    """
+    pixels = np.zeros((len(paths), size, size, 3), np.uint8)
     used, shapes, refused = [], [], []
-    for place, row in enumerate(rows):
-        path = listing.items[row].path
+    for place, path in enumerate(paths):
         try:
-            fitted, shape = decode_and_fit(listing.source.read(path), scratch.shape[1], resize)
+            fitted, shape = decode_and_fit(source.read(path), size, resize)
         except BadImage as error:
             refused.append(Refused(path, str(error)))
         except OSError as error:
@@ -94,26 +130,32 @@ def _decode_piece(listing: Listing, scratch: Rows, resize: str, rows: range) -> 
             pixels[place] = fitted  # grey as three equal channels
             used.append(place)
             shapes.append(shape)
-    scratch.write(rows.start, pixels)
     places = np.array(used, np.int64)
     kept = pixels[places] if refused else pixels
     figures = [cv2.meanStdDev(image) for image in kept]
     mean, deviation = np.array(figures, np.float64).reshape(-1, 2, 3).transpose(1, 0, 2)
-    return Decoded(
-        rows.start + places,
+    decoded = Decoded(
+        start + places,
         np.array(shapes, np.int64).reshape(-1, 3),
         [blake3(image.data).digest() for image in kept],  # at 224 pixels 41 us, SHA-256 takes 510
         signatures(kept),
         mean,
         deviation**2 + mean**2,
-    ), refused
+    )
+    return Piece(start, pixels, decoded, refused)
 
 
-def _on_all_cores(task: Callable[[range], T], count: int, report: Callable[[int], None]) -> Iterator[T]:
+def _on_all_cores(
+    task: Callable[[range], T],
+    count: int,
+    report: Callable[[int], None],
+    with_others: Callable[[range, Pace, Callable[[int], None]], Iterable[T]] | None = None,
+) -> Iterator[T]:
     """Yield what `task` makes of one range after the other of 0..count-1, on as many threads as are worth it.
 
     OpenCV works without the interpreter's lock, so photographs decode on all cores at once. Tiny images stay on
-    one: at 0.2 ms each, two threads took 1.2 times and four 1.5 times as long, handing the lock to and fro.
+    one: at 0.2 ms each, two threads took 1.2 times and four 1.5 times as long, handing the lock to and fro. What takes
+    longer here than asking other hosts does is done `with_others`, where there are any.
     """
     seconds = [0.0]
     first = range(min(count, _FIRST))
@@ -122,11 +164,16 @@ def _on_all_cores(task: Callable[[range], T], count: int, report: Callable[[int]
         yield task(range(row, row + 1))
         seconds.append(time.perf_counter() - started)
     seconds_each = statistics.median(seconds)  # not the mean: what is used first, is loaded first
+    threaded = seconds_each > 0.0005
     step = min(int(_PIECE_SECONDS / max(seconds_each, 1e-6)) + 1, _MOST_IN_PIECE)
-    pieces = [range(start, min(start + step, count)) for start in range(len(first), count, step)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    left = range(len(first), count)
+    if with_others and len(left) * seconds_each / (cores if threaded else 1) > SHARED_SECONDS:
+        yield from with_others(left, Pace(step, cores if threaded else 1, threaded), report)
+        return
+    pieces = [range(start, min(start + step, count)) for start in range(left.start, count, step)]
     with ThreadPoolExecutor(cores) as pool:
-        for piece, result in zip(pieces, (pool.map if seconds_each > 0.0005 else map)(task, pieces), strict=True):
+        for piece, result in zip(pieces, (pool.map if threaded else map)(task, pieces), strict=True):
             report(piece.start)
             yield result
     report(count)

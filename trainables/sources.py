@@ -6,17 +6,16 @@ the source, or round in circles, is refused and listed with the reason.
 
 import hashlib
 import os
-import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import access
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-# A file is read whole, and on each thread one: what is larger is no picture of any use here, or a trap.
-MOST_FILE_BYTES = 2**28
+from trainables.files import Files, Listed
+
 MOST_LEVELS = 100
 
 _EFFECTIVE_IDS = access in os.supports_effective_ids
@@ -43,19 +42,33 @@ class Tree:
     refused: tuple[Refused, ...]
 
 
-class Source(Protocol):
-    """What every form of DATA offers.
+class Reader(Protocol):
+    """Gives the bytes of files by their paths; may be called from many threads at once.
 
-    `key` changes whenever what can be seen from outside changes. `read` may be called from many threads at
-    once and raises `OSError` with the reason when a file cannot be read.
+    Raises `OSError` with the reason when a file cannot be read.
     """
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of one file."""
+
+
+class Source(Reader, Protocol):
+    """What every form of DATA offers; `key` changes whenever what can be seen from outside changes."""
 
     @property
     def key(self) -> str:
         """Return 64 hexadecimal digits that identify the content."""
 
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file."""
+    def elsewhere(self, paths: Sequence[str]) -> "RemoteReader | None":
+        """Return what reads these files on another host under the same names; None where only this host has them."""
+
+
+class RemoteReader(Reader, Protocol):
+    """Gives the bytes of files of DATA on another host; raises `CannotHelp` where they are not those of this one."""
+
+    @property
+    def unsure(self) -> dict[str, bytes]:
+        """Return the `content_digest` of each file that may be another than here for all that is seen from outside."""
 
 
 class TreeSource(Source, Protocol):
@@ -83,11 +96,6 @@ def utf8(name: str) -> str:
     return name
 
 
-def too_large(size: int) -> str:
-    """Return why a file of so many bytes is not read, "" where it is."""
-    return f"{size:,} bytes: at most {MOST_FILE_BYTES:,} are read" if size > MOST_FILE_BYTES else ""
-
-
 def bad_name(name: str) -> str:
     """Return why the name of an archive's member cannot be used, "" where it can."""
     parts = name.replace("\\", "/").split("/")
@@ -100,40 +108,6 @@ def bad_name(name: str) -> str:
     return ""
 
 
-class Listed(NamedTuple):
-    """A file as it was found: its path as the system knows it, its size in bytes, and when it was changed.
-
-    A tuple and a plain path, because a data set has a great many: as dataclasses with `Path`s they took three times
-    as long to list.
-    """
-
-    path: str
-    size: int
-    modified_ns: int
-
-    def read(self) -> bytes:
-        """Return its bytes; raises `OSError` unless it is still what was found, as keys stand for that."""
-        if reason := too_large(self.size):
-            raise OSError(reason)
-        try:
-            # Not to wait for a writer where a pipe has taken the file's place.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise OSError("it has vanished since it was listed") from error
-        try:
-            status = os.fstat(descriptor)
-            same = stat.S_ISREG(status.st_mode) and status.st_mtime_ns == self.modified_ns
-            same = same and status.st_size == self.size
-            content = b""
-            while same and len(content) < self.size and (piece := os.read(descriptor, self.size - len(content))):
-                content += piece
-        finally:
-            os.close(descriptor)
-        if not same or len(content) != self.size:
-            raise OSError("it has changed since it was listed")
-        return content
-
-
 def may_read(path: str | Path) -> bool:
     """Say whether this process may read the file, as it is asked before anything is decoded."""
     return access(path, os.R_OK, effective_ids=_EFFECTIVE_IDS)
@@ -143,6 +117,7 @@ class FolderSource:
     """A folder. Its key depends on the relative path, size and modification time of each file."""
 
     def __init__(self, folder: Path) -> None:
+        self._given = os.path.abspath(folder)
         self._root = folder.resolve()
 
     @cached_property
@@ -168,6 +143,11 @@ class FolderSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file, which must still be what was listed."""
         return self._scan[2][path].read()
+
+    def elsewhere(self, paths: Sequence[str]) -> Files:
+        """Return what reads these files on another host, below the folder as it was named here."""
+        root, files = str(self._root), self._scan[2]
+        return Files.named((path, self._given + files[path].path.removeprefix(root), files[path]) for path in paths)
 
 
 class _FolderScan:

@@ -6,14 +6,15 @@ import io
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from foundation import Problems, RequestError, unknown_word
-from trainables.sources import Listed, Refused, digest, may_read, too_large
+from trainables.files import Files, Listed, too_large
+from trainables.sources import Refused, digest, may_read
 
 # The name under which the reader keeps the cells of a row that have no column.
 _TOO_MANY = "\0"
@@ -127,6 +128,11 @@ class CsvSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file, which must still be what was listed."""
         return self._listed[path].read()
+
+    def elsewhere(self, paths: Sequence[str]) -> Files:
+        """Return what reads these files on another host, under the same names."""
+        found = self._listed
+        return Files.named((path, os.path.abspath(found[path].path), found[path]) for path in paths)
 
     def rows(self) -> tuple[list[Item], list[Refused]]:
         """Return an item for each row whose file is there, and the rows that are refused, with the reason.

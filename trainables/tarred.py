@@ -23,7 +23,8 @@ from typing import IO, cast
 from blake3 import blake3
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, too_large, utf8
+from trainables.files import too_large
+from trainables.sources import MOST_EXPANSION, TWICE, FolderSource, Refused, Tree, bad_name, utf8
 
 # What a tar may expand to in all, however small it is.
 _ALLOWANCE_BYTES = 2**30
@@ -97,6 +98,9 @@ class TarSource:
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
         return self._unpacked[0].read(path)
+
+    def elsewhere(self, paths: Sequence[str]) -> None:
+        """Return None: it was unpacked on this host alone."""
 
 
 class _Unpacking:

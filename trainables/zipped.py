@@ -5,16 +5,19 @@ more than a piece of it is expanded at a time.
 """
 
 import itertools
+import os
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from foundation import RequestError
-from trainables.sources import MOST_EXPANSION, TWICE, Refused, Tree, bad_name, digest, too_large
+from trainables.files import CannotHelp, too_large
+from trainables.sources import MOST_EXPANSION, TWICE, Refused, Tree, bad_name, digest
 
 # What a member may expand to, however small it is in the archive.
 _ALLOWANCE_BYTES = 2**24
@@ -41,6 +44,7 @@ class ZipSource:
         """Read the archive's directory; raises `RequestError` where it cannot be read."""
         # One object for all threads: since Python 3.6 each read takes the archive's lock for its own seek, and
         # a further ZipFile would parse the whole directory again (0.4 s for 50,000 members).
+        self._path = os.path.abspath(path)
         try:
             self._archive = zipfile.ZipFile(path)
         except _DAMAGED as error:
@@ -86,6 +90,10 @@ class ZipSource:
             raise OSError("damaged in the archive (it ends too early)")
         return bytes(content)
 
+    def elsewhere(self, paths: Sequence[str]) -> "Archive":
+        """Return what reads these files on another host, from the archive of the same name."""
+        return Archive(self._path, self.key)
+
     def _refusal(self, member: zipfile.ZipInfo) -> str:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if reason := bad_name(member.filename):
@@ -109,6 +117,37 @@ class ZipSource:
                 f"more than {MOST_EXPANSION} times is taken for a bomb"
             )
         return ""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip archive, to be read on another host under its name here, if it is the one that has this key."""
+
+    path: str
+    key: str
+
+    @property
+    def unsure(self) -> dict[str, bytes]:
+        """Return nothing: the key holds the checksum of every file."""
+        return {}
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of one file; raises `CannotHelp` where it cannot be read, or the archive is another one."""
+        try:
+            return _opened(self.path, self.key).read(path)
+        except OSError as error:
+            raise CannotHelp(f"{path} in {self.path}: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str, key: str) -> ZipSource:
+    try:
+        source = ZipSource(Path(path))
+    except RequestError as error:
+        raise CannotHelp(str(error)) from error
+    if source.key != key:
+        raise CannotHelp(f"{path}: it holds other files there")
+    return source
 
 
 def _overlapping(members: Sequence[zipfile.ZipInfo]) -> set[int]:

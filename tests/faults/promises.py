@@ -20,7 +20,7 @@ def request_of(folder: Path) -> Request:
     """Return the request of an experiment, as a resume would."""
     experiment = read_experiment(folder)
     spec = checked_spec(experiment["spec"])
-    return reopen(spec, experiment, decoded_before(spec, experiment, None))
+    return reopen(spec, experiment, decoded_before(spec, experiment, None, print))
 
 
 def broken_promises(folder: Path, checkpoint_every: float | None = None) -> list[str]:

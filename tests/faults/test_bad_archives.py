@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from foundation import RequestError
 from trainables import tarred
+from trainables.files import MOST_FILE_BYTES
 from trainables.images import list_images, open_source
-from trainables.sources import MOST_FILE_BYTES
 
 HOUSE = Path(__file__).parents[2]
 PNG = odd_images()["rgba.png"][0]
@@ -187,7 +187,7 @@ def test_a_member_that_expands_too_far_is_refused_before_it_is_read(tmp_path):
 def test_a_member_that_is_too_large_is_refused(kind, tmp_path, monkeypatch):
     write = write_zip if kind == "zip" else write_tar
     path = write(tmp_path / f"data.{kind}", [("cat/large.png", os.urandom(5000))])
-    monkeypatch.setattr("trainables.sources.MOST_FILE_BYTES", 4000)
+    monkeypatch.setattr("trainables.files.MOST_FILE_BYTES", 4000)
     assert reasons(path) == {"cat/large.png": "5,000 bytes: at most 4,000 are read"}
 
 

@@ -92,7 +92,7 @@ def test_labels_may_hold_anything(tmp_path):
 
 
 def test_a_csv_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainables.sources.MOST_FILE_BYTES", 50)
+    monkeypatch.setattr("trainables.files.MOST_FILE_BYTES", 50)
     with pytest.raises(RequestError, match=r"data.csv' cannot be read as CSV \(61 bytes: at most 50 are read\)"):
         list_images(write_csv(tmp_path, "path,label\n" + "x" * 50))
 
