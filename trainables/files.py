@@ -1,11 +1,12 @@
 """Files as they were found: read only while they are still that, here or on another host."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
+
+from blake3 import blake3
 
 # A file is read whole, and on each thread one: what is larger is no picture of any use here, or a trap.
 MOST_FILE_BYTES = 2**28
@@ -95,4 +96,4 @@ def _inode(path: str) -> int:
 
 def content_digest(content: bytes) -> bytes:
     """Return a digest by which two hosts tell whether they have the same bytes."""
-    return hashlib.blake2b(content, digest_size=32).digest()
+    return blake3(content).digest()
