@@ -225,7 +225,10 @@ def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = Non
         begun = (folder / LEDGER).exists()
         return go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
 
-    code = supervise(folder, lambda lock: exit_code(lambda: work(lock), CRASHED, again), tell)
+    def supervised() -> None:
+        raise typer.Exit(supervise(folder, lambda lock: exit_code(lambda: work(lock), CRASHED, again), tell))
+
+    code = exit_code(supervised, again=again)
     if code == INTERRUPTED:
         tell(f"Interrupted; nothing is lost. Go on with: {again()}")
     sys.exit(code)
