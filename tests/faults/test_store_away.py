@@ -17,7 +17,7 @@ from cluster.remote import Remote, mirror_folder
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 SHORT_SECONDS = 20.0  # of 30 that are promised
-END_SECONDS = 500.0
+BEGIN_SECONDS, END_SECONDS = 400.0, 500.0
 
 
 @pytest.fixture
@@ -45,6 +45,11 @@ def ended(running: Command, code: int = 0) -> None:
     assert "Traceback" not in running.said
 
 
+def _epochs(folder: Path, known: int) -> bool:
+    """Whether an epoch has ended since the ledger had so many rows."""
+    return any(row["event"] == "epoch" for row in rows(folder)[known:])
+
+
 def kept(s3: str) -> Path:
     """Return the mirror of a finished experiment, once it has shown that the store has the same, and every promise."""
     folder, stored = mirror_folder(s3) / "x", Remote(s3).under("x")
@@ -56,10 +61,10 @@ def kept(s3: str) -> Path:
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for_whatever_it_does_meanwhile(s3: str, gate: Gate, asked) -> None:
     folder = mirror_folder(s3) / "x"
-    with Command(*asked("--storage", s3, "--method", "random", epochs=40)) as running:
+    with Command(*asked("--storage", s3, "--method", "random", epochs=25)) as running:
         for state in ("refuse", "fail", "swallow"):
             known = len(rows(folder))
-            running.until(lambda known=known: any(row["event"] == "epoch" for row in rows(folder)[known:]))
+            running.until(lambda known=known: _epochs(folder, known), BEGIN_SECONDS)
             gate.set(state)
             began = time.monotonic()
             running.until(lambda began=began: time.monotonic() - began > SHORT_SECONDS)
@@ -76,7 +81,7 @@ def test_a_store_that_stays_away_halts_the_search_and_resume_loses_nothing(
     s3: str, gate: Gate, asked, elsewhere, state: str, host: str
 ) -> None:
     with Command(*asked("--storage", s3, "--method", "random")) as running:
-        running.until_row(mirror_folder(s3) / "x", event="epoch", epoch=3)
+        running.until_row(mirror_folder(s3) / "x", event="epoch", epoch=3, timeout=BEGIN_SECONDS)
         gate.set(state)
         ended(running, code=1)
     [said] = [line for line in running.said.splitlines() if line.startswith("error:")]
@@ -95,7 +100,7 @@ def test_a_store_that_stays_away_halts_the_search_and_resume_loses_nothing(
 
 def test_a_store_that_takes_all_but_the_ledger_halts_the_search_too(s3: str, gate: Gate, asked) -> None:
     with Command(*asked("--storage", s3, "--method", "random")) as running:
-        running.until_row(mirror_folder(s3) / "x", event="epoch", epoch=3)
+        running.until_row(mirror_folder(s3) / "x", event="epoch", epoch=3, timeout=BEGIN_SECONDS)
         gate.failing = re.compile(rb"PUT /trials/\S+/ledger/")
         ended(running, code=1)
     assert gate.failed.is_set()
@@ -116,7 +121,7 @@ def test_a_worker_killed_while_it_stores_a_checkpoint_leaves_none_that_is_believ
     gate.holding = re.compile(rb"PUT /trials/\S+/checkpoint/a01-e0003/" + file.encode())
     one = ("--max-concurrent", "1", "--checkpoint-every", "0s")
     with Command(*asked("--storage", s3, "--method", "random", *one, trials=2)) as running:
-        running.until(gate.held.is_set)
+        running.until(gate.held.is_set, BEGIN_SECONDS)
         running.kill("worker")
         ended(running)
     folder = kept(s3)
@@ -135,7 +140,7 @@ def test_a_driver_killed_while_it_stores_the_ledger_goes_on_from_what_is_whole(
 ) -> None:
     gate.holding = re.compile(rb"PUT /trials/\S+/ledger/00000006\.jsonl")
     with Command(*asked("--storage", s3, "--method", "random", trials=2, epochs=60)) as running:
-        running.until(gate.held.is_set)
+        running.until(gate.held.is_set, BEGIN_SECONDS)
         known = rows(mirror_folder(s3) / "x")
         assert len(Remote(s3).under("x").objects("ledger")) == 5
         running.kill(kind)
