@@ -5,7 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from processes import Command
+from promises import broken_promises
 from ray_script import said_by
+
+from cluster.ledger import read_history
 
 SCRIPT = """
 import json, os, signal, sys, threading
@@ -27,25 +31,19 @@ class Desk(launch_together.Desk):
 
 
 def train(rank, size, take, report, parameters):
-    # In their first attempts, the second worker of trial 0 is stopped, and of trial 1 the desk.
-    number = 0
-    while (given := take(number)) is not None:
-        given, number = json.loads(given), number + 1
-        if rank == 0:
-            report(json.dumps({"kind": "started", "attempt": given["attempt"], "host": "here", "node": "here",
-                               "pid": os.getpid(), "epochs": []}))
-        if given["attempt"] == 1 and rank == 1:
-            os.kill(int(Path(os.environ["DESK"]).read_text()) if given["trial"] else os.getpid(), signal.SIGSTOP)
-        if given["attempt"] == 1:
-            threading.Event().wait()
-        row = dict.fromkeys(("train_loss", "val_loss", "val_accuracy", "seconds"), 0.5) | {"epoch": 1}
-        if rank == 0:
-            report(json.dumps({"kind": "epoch", "epoch": row, "attempt": given["attempt"]}))
+    # In the first attempt the second worker is stopped, in the second the desk.
+    attempt = json.loads(take(0))["attempt"]
+    if rank == 0:
+        report(json.dumps({"kind": "started", "attempt": attempt, "host": "here", "node": "here", "pid": os.getpid(),
+                           "epochs": []}))
+    else:
+        os.kill(os.getpid() if attempt == 1 else int(Path(os.environ["DESK"]).read_text()), signal.SIGSTOP)
+    threading.Event().wait()
 
 
 def next_work(history):
-    number, work = history.next_trial(), {"epochs": 1, "schedule_epochs": 1, "workers": 2}
-    return None if number >= 2 else Proposal("final", "cnn", {}, number, work, "analysis")
+    work = {"epochs": 1, "schedule_epochs": 1, "workers": 2}
+    return None if history.trials else Proposal("final", "cnn", {}, 0, work, "analysis")
 
 
 launch_together.Desk = Desk
@@ -61,25 +59,44 @@ print(json.dumps({"done": done}))
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores"),
-    pytest.mark.timeout(920),
+    pytest.mark.timeout(2400),
 ]
 
 
-def test_a_team_with_a_stopped_worker_or_desk_is_ended_and_its_trial_begins_again(tmp_path: Path) -> None:
+def test_a_team_with_a_stopped_worker_or_desk_is_ended_and_its_trial_begins_again_once(tmp_path: Path) -> None:
     folder = tmp_path / "experiment"
     (folder / "trials").mkdir(parents=True)
     desk = str(tmp_path / "desk")
     assert said_by(SCRIPT, tmp_path, str(folder), seconds=900, DESK=desk, RAY_TMPDIR="/tmp") == {"done": True}
     rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
-    started = [(row["trial"], row["attempt"]) for row in rows if row["event"] == "started"]
-    assert started == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    lost = [
-        (row["trial"], row["cause"], row["error"].rpartition(" has not answered for ")[0])
-        for row in rows
-        if row["event"] == "lost"
+    assert [row["attempt"] for row in rows if row["event"] == "started"] == [1, 2]
+    lost = [row for row in rows if row["event"] == "lost"]
+    assert [(row["cause"], row["error"].partition(" has not answered for ")[0]) for row in lost] == [
+        ("hung", "process 2 of 2 that train it together"),
+        ("hung", "the process that leads its workers"),
     ]
-    assert lost == [
-        (0, "hung", "process 2 of 2 that train it together"),
-        (1, "hung", "the process that leads its workers"),
-    ]
-    assert [row["status"] for row in rows if row["event"] == "ended"] == ["completed", "completed"]
+    [ended] = [row for row in rows if row["event"] == "ended"]
+    assert ended["status"] == "lost"
+    assert ended["error"].startswith("2 attempts failed, the last one with: the process that leads its workers")
+
+
+def test_an_analysis_with_a_stopped_worker_in_its_team_trains_again_and_comes_to_its_end(
+    storage: Path, asked, plant
+) -> None:
+    with Command(*asked("--method", "random", trials=2, epochs=3)) as search:
+        assert search.end(600) == 0, search.said
+    stop = plant("trial.epoch:stop:8")  # after two retrainings of three epochs, in the first of two workers together
+    analyze = ("analyze", str(storage / "x"), "--finalists", "1", "--seeds", "1", "--retrain-workers", "2")
+    with Command(*analyze, environment=stop) as analysis:
+        assert analysis.end(1600) == 0, analysis.said
+        assert analysis.leaves_nothing()
+    assert "Traceback" not in analysis.said
+    history = read_history(storage / "x")
+    finals = history.of_role("final")
+    assert {(record.workers, record.status) for record in finals} == {(2, "completed")}
+    for record in finals:
+        assert [row["epoch"] for row in record.epochs] == list(range(1, record.work["epochs"] + 1))
+    [lost] = [row for record in history.trials.values() for row in record.lost]
+    assert (lost["trial"], lost["cause"], lost["charged"]) == (finals[0].trial, "hung", True)
+    assert " of 2 that train it together has not answered for 2 min" in lost["error"]
+    assert broken_promises(storage / "x") == []
