@@ -17,8 +17,8 @@ class Gate:
 
     `refuse`: nobody listens there. `fail`: each request gets error 503. `swallow`: connections are taken, and nothing
     ever comes back. What was connected before a change is cut. While it is open, requests whose first line
-    `failing` matches get error 503; the first that `holding` matches is passed on in part, and then no more of it:
-    `held` says that it has come.
+    `failing` matches get error 503; of those that `holding` matches only a part is passed on: `held` says that one has
+    come. Set to `NOTHING`, neither matches any.
     """
 
     def __init__(self, address: str) -> None:
@@ -88,7 +88,7 @@ class Gate:
                             self.failed.set()
                             _refuse(client)
                             return
-                        if self.holding.match(data) and not self.held.is_set():
+                        if self.holding.match(data):
                             part_wanted = True
                             if data.endswith(b"\r\n\r\n"):  # the body comes in a piece of its own
                                 server.sendall(data)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gate import Gate
+from gate import NOTHING, Gate
 from processes import Command, rows
 from promises import broken_promises
 
@@ -107,7 +107,7 @@ def test_a_store_that_takes_all_but_the_ledger_halts_the_search_too(s3: str, gat
     [said] = [line for line in running.said.splitlines() if line.startswith("error:")]
     assert said.startswith(f"error: {s3}/x/ledger/")
     assert said.endswith(f"go on with: convscout resume {s3}/x")
-    gate.failing = re.compile(rb"(?!)")
+    gate.failing = NOTHING
     known = rows(mirror_folder(s3) / "x")
     with Command("resume", f"{s3}/x") as resumed:
         ended(resumed)
@@ -123,6 +123,7 @@ def test_a_worker_killed_while_it_stores_a_checkpoint_leaves_none_that_is_believ
     with Command(*asked("--storage", s3, "--method", "random", *one, trials=2)) as running:
         running.until(gate.held.is_set, BEGIN_SECONDS)
         running.kill("worker")
+        gate.holding = NOTHING
         ended(running)
     folder = kept(s3)
     first = read_history(folder).trials[0]
@@ -144,6 +145,7 @@ def test_a_driver_killed_while_it_stores_the_ledger_goes_on_from_what_is_whole(
         known = rows(mirror_folder(s3) / "x")
         assert len(Remote(s3).under("x").objects("ledger")) == 5
         running.kill(kind)
+        gate.holding = NOTHING
         if kind == "driver":
             ended(running)
         else:
