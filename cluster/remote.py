@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.patience import BRIEF_SECONDS, LONG_SECONDS, asked_again
+from cluster.patience import BRIEF_SECONDS, LONG_SECONDS, asked_again, sent
 from foundation import RequestError, cache_root, unknown_word, written_beside
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # by protocol; each is installed by the extra of the protocol's name
@@ -90,7 +90,7 @@ class Remote:
     def write(self, name: str, content: bytes) -> None:
         """Write one object, in place of any that is there."""
         with self._speaking(name) as (system, path):
-            system.pipe_file(path, content)
+            sent(len(content), system, "pipe_file", path, content)
 
     @asked_again
     def create(self, name: str, content: bytes) -> None:
@@ -100,7 +100,7 @@ class Remote:
                 with system.open(path, "xb") as file:
                     file.write(content)
             else:
-                system.pipe_file(path, content, mode="create")
+                sent(len(content), system, "pipe_file", path, content, mode="create")
 
     @asked_again
     def fetch(self, name: str, path: Path) -> None:
@@ -113,7 +113,7 @@ class Remote:
     def store(self, path: Path, name: str) -> None:
         """Write a local file as one object."""
         with self._speaking(name) as (system, there):
-            system.put_file(str(path), there)
+            sent(path.stat().st_size, system, "put_file", str(path), there)
 
     def fetch_tree(self, name: str, folder: Path) -> None:
         """Write all that is in a folder of the store, and below it, to a local folder."""
