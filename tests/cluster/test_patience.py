@@ -2,11 +2,13 @@
 
 import errno
 import itertools
+from pathlib import Path
 
 import pytest
+from gate import Gate
 
 from cluster import patience
-from cluster.patience import asked_again
+from cluster.patience import PASSING, asked_again
 from cluster.remote import LONG_SECONDS, Remote, store_of
 from cluster.storage import experiment_folder
 
@@ -90,3 +92,32 @@ def test_a_search_is_more_patient_than_a_command(s3: str, monkeypatch: pytest.Mo
     assert store
     assert Remote(s3).patience_seconds < store.patience_seconds == LONG_SECONDS
     assert store.under("trials").patience_seconds == LONG_SECONDS
+
+
+def test_what_is_sent_to_a_store_that_falls_silent_comes_to_an_end(
+    s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gate, system = Gate(s3_server), pytest.importorskip("s3fs").S3FileSystem
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.address)
+    monkeypatch.setattr(patience, "SILENT_SECONDS", 1.0)
+    system.clear_instance_cache()  # or fsspec goes on with the server of before
+    (tmp_path / "file").write_bytes(b"2")
+    store = Remote(s3, patience_seconds=0.0)
+    gate.set("swallow")
+    try:
+        sends = (
+            lambda: store.write("a", b"1"),
+            lambda: store.create("a", b"1"),
+            lambda: store.store(tmp_path / "file", "a"),
+        )
+        for send in sends:
+            with pytest.raises(TimeoutError, match="it did not answer within 1 s") as raised:
+                send()
+            assert raised.value.errno in PASSING
+        gate.set("open")
+        monkeypatch.setattr(patience, "SILENT_SECONDS", 60.0)
+        store.store(tmp_path / "file", "a")
+        assert store.read("a") == b"2"
+    finally:
+        gate.set("refuse")
+        system.clear_instance_cache()

@@ -25,8 +25,11 @@ def gate(s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[G
     """Return a gate before the S3 server, through which everything of this test goes."""
     made = Gate(s3_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.address)
+    system = pytest.importorskip("s3fs").S3FileSystem
+    system.clear_instance_cache()  # or fsspec goes on with the server of before
     yield made
     made.set("refuse")
+    system.clear_instance_cache()
 
 
 @pytest.fixture
