@@ -118,8 +118,9 @@ def fault(point: str) -> None:
     """Do here what a test asks for through the environment; nothing in ordinary use.
 
     `CONVSCOUT_FAULT` holds `POINT:ACTION:N`, several of them separated by commas: the Nth time that `point` is
-    passed, the process kills itself (`kill`), hangs (`hang`), or meets a full disk (`full`), too little memory
-    (`memory`) or an error (`error`). Passes are counted over all processes in the folder `CONVSCOUT_FAULT_COUNTS`.
+    passed, the process kills itself (`kill`), hangs (`hang`), is stopped (`stop`), or meets a full disk (`full`), too
+    little memory (`memory`) or an error (`error`). Passes are counted over all processes in the folder
+    `CONVSCOUT_FAULT_COUNTS`.
     """
     asked = os.environ.get("CONVSCOUT_FAULT")
     if not asked:
@@ -139,6 +140,8 @@ def _do_fault(action: str, point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
             threading.Event().wait()
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         case "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), point)
         case "memory":
@@ -146,7 +149,8 @@ def _do_fault(action: str, point: str) -> None:
         case "error":
             raise RuntimeError(f"fault at {point}")
         case _:
-            raise ValueError(unknown_word("CONVSCOUT_FAULT", action, ("kill", "hang", "full", "memory", "error")))
+            actions = ("kill", "hang", "stop", "full", "memory", "error")
+            raise ValueError(unknown_word("CONVSCOUT_FAULT", action, actions))
 
 
 def count(number: int, noun: str) -> str:

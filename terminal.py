@@ -225,7 +225,8 @@ def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = Non
         begun = (folder / LEDGER).exists()
         return go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
 
-    code = supervise(folder, lambda lock: exit_code(lambda: work(lock), CRASHED, again), tell)
+    drive = lambda lock: exit_code(lambda: work(lock), CRASHED, again)  # noqa: E731
+    code = exit_code(lambda: supervise(folder, drive, tell), again=again)
     if code == INTERRUPTED:
         tell(f"Interrupted; nothing is lost. Go on with: {again()}")
     sys.exit(code)
@@ -242,15 +243,14 @@ def drive_search(folder: Path, run: Callable[..., Any], *arguments: Any, **optio
     driven(folder, work)
 
 
-def exit_code(work: Callable[[], None], crashed: int = 1, again: Callable[[], str] | None = None) -> int:
+def exit_code(work: Callable[[], int | None], crashed: int = 1, again: Callable[[], str] | None = None) -> int:
     """Do some work and return 0 done, 1 failed, 2 the request was wrong, 130 interrupted; say what went wrong.
 
-    `crashed` is the code of a mistake of ours, which is shown with its traceback; `again` returns the command that
-    goes on with work that the machine stopped.
+    Work may return a code of its own. `crashed` is that of a mistake of ours, which is shown with its traceback;
+    `again` returns the command that goes on with work that the machine stopped.
     """
     try:
-        work()
-        return 0
+        return work() or 0
     except RequestError as error:
         for problem in error.problems:
             say(f"error: {problem}", errors)

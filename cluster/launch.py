@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
-from cluster.mirror import fetch_validated
+from cluster.mirror import fetch_validated, store_answers
 from cluster.resources import Place, requested
 from cluster.storage import TRIALS
 from cluster.watchdog import Standstill, Watchdog
@@ -88,8 +89,9 @@ def launched(
 
     dispatcher.sharing.place = place
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
+    answers = partial(store_answers, dispatcher.ledger.path.parent)
     try:
-        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout, standstill):
+        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout, standstill, answers):
             fit(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

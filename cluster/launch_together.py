@@ -2,7 +2,8 @@
 
 A team is a `TorchTrainer` with its workers, started once for all trials that nothing goes wrong with. Its desk, an
 actor on the driver's host, passes trials down and reports up: Ray Train's own reports are looked at every two seconds
-only, and nothing can be answered to them. When the desk is killed, everything that came of it ends.
+only, and nothing can be answered to them. When the desk is killed, everything that came of it ends: so it is when one
+of them falls silent, since Ray Train would ask a process that hangs to shut down, and wait for its answer for ever.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import json
 import os
 import queue
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.dispatch import Dispatcher
 from cluster.launch import launched
 from cluster.resources import Place, Slot
+from cluster.silence import BEAT_SECONDS, Silence
 from cluster.tune_hooks import cause_of, reason
 
 TICK_SECONDS = 0.5  # how soon an interruption is noticed
@@ -83,6 +87,8 @@ class Team:
         self._desk = remote.remote()
         self._name = f"convscout-{uuid4().hex}"
         self._over = self._desk.fit.remote(self._name, train, slot, workers, parameters, str(scratch))
+        self._silence, self._looked = Silence(workers), time.monotonic()
+        self._beats = self._desk.beats.remote()
 
     def trains(self, dispatcher: Dispatcher, key: str, given: dict[str, Any]) -> bool:
         """Train one trial until it ends or is lost, telling the dispatcher; return whether the team is fit for more."""
@@ -104,10 +110,25 @@ class Team:
                     error = ray.get(self._over)
                     dispatcher.lost(key, reason(error), cause_of(error))
                     return False
+                if hangs := dispatcher.hung.get(key) or self._silent():
+                    dispatcher.lost(key, hangs, "hung")
+                    return False
             except RayError as error:
                 dispatcher.lost(key, reason(str(error)), cause_of(str(error)))
                 return False
         return False
+
+    def _silent(self) -> str | None:
+        """Return who of the team has been silent for too long, in a sentence; looked at every `BEAT_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked < BEAT_SECONDS:
+            return None
+        seconds, self._looked = now - self._looked, now
+        if not ray.wait([self._beats], timeout=0)[0]:
+            return self._silence.after(seconds, None)
+        beats = ray.get(self._beats)
+        self._beats = self._desk.beats.remote()
+        return self._silence.after(seconds, beats)
 
     def end(self) -> None:
         """Let the workers end by themselves: their resources are free then."""
@@ -128,6 +149,7 @@ class Desk:
         self._given: list[str | None] = []
         self._changed = threading.Condition()
         self._reports: queue.Queue[str] = queue.Queue()
+        self._beats: Counter[int] = Counter()
 
     def fit(
         self, name: str, train: TrainTogether, slot: Slot, workers: int, parameters: dict[str, Any], scratch: str
@@ -178,6 +200,14 @@ class Desk:
         """Return the oldest report that was not returned yet; waits for one."""
         return self._reports.get()
 
+    def beat(self, rank: int) -> None:
+        """Note that a worker lives."""
+        self._beats[rank] += 1
+
+    def beats(self) -> dict[int, int]:
+        """Return how often each worker has said that it lives."""
+        return dict(self._beats)
+
 
 def _trainer_of_one_process(name: str) -> Any:
     """Return `TorchTrainer` as it is, but that its controller runs in this process, which must be the desk's.
@@ -211,10 +241,21 @@ def _work(given: dict[str, Any]) -> None:
     from ray.train import get_context
 
     desk, context = given["desk"], get_context()
-    given["train"](
-        context.get_world_rank(),
-        context.get_world_size(),
-        lambda number: ray.get(desk.take.remote(number)),
-        lambda said: ray.get(desk.report.remote(said)),
-        given["parameters"],
-    )
+    rank, ended = context.get_world_rank(), threading.Event()
+
+    def beat() -> None:
+        desk.beat.remote(rank)
+        while not ended.wait(BEAT_SECONDS):
+            desk.beat.remote(rank)
+
+    threading.Thread(target=beat, name="beat", daemon=True).start()
+    try:
+        given["train"](
+            rank,
+            context.get_world_size(),
+            lambda number: ray.get(desk.take.remote(number)),
+            lambda said: ray.get(desk.report.remote(said)),
+            given["parameters"],
+        )
+    finally:
+        ended.set()

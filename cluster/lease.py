@@ -24,7 +24,8 @@ LEASES = "lease"
 RENEW_SECONDS = 10.0
 EXPIRE_SECONDS = 60.0
 GIVE_UP_SECONDS = 45.0  # a holder that could not renew for so long stops before another may take over
-LOOK_SECONDS = 2.0
+LOOK_SECONDS, WATCH_SECONDS = 2.0, 1.0
+RELEASE_SECONDS = 5.0
 
 Held = dict[str, Any]
 
@@ -34,7 +35,8 @@ class Lease:
 
     `folder` is the experiment in its storage, `shown` how it is called. Waits up to `EXPIRE_SECONDS` for a sign of
     life of a holder on another host, which `tell` says; raises `RequestError` naming the holder that lives.
-    `on_lost` is called from the thread, once, with a sentence, when the lease is no longer held.
+    `on_lost` is called from a thread, once, with a sentence, when the lease is no longer held: it is another's, or a
+    second thread finds that it was not renewed for `GIVE_UP_SECONDS`, whatever the first still waits for.
     """
 
     def __init__(self, folder: Remote, shown: str, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -43,19 +45,21 @@ class Lease:
         self.on_lost: Callable[[str], None] = lambda _: None
         self.at_rest = threading.Lock()  # held while the store is spoken to: no fork meanwhile
         self._process, self._renewals, self._ended = os.getpid(), 0, threading.Event()
+        self._losing, self._refused = threading.Lock(), ""
         self._me = {**_this_process(), "token": uuid.uuid4().hex, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._number = self._take(tell)
         self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name="lease-watch", daemon=True).start()
 
     def release(self) -> None:
         """Give the lease back, so that the next one need not wait."""
         if os.getpid() != self._process:  # a child of the holder, which goes on
             return
         self._ended.set()
-        self._thread.join()
-        if self.lost is None:
+        self._thread.join(RELEASE_SECONDS)
+        if self.lost is None and not self._refused and not self._thread.is_alive():
             with suppress(OSError):  # then it runs out
                 self.folder.remove(_name(self._number))
 
@@ -93,7 +97,7 @@ class Lease:
                 raise RequestError(f"{self.shown} is in use by {holder_words(parsed(now[1]))}: wait, or stop it there")
 
     def _keep(self) -> None:
-        while not self._ended.wait(RENEW_SECONDS):
+        while not self._ended.wait(LOOK_SECONDS if self._refused else RENEW_SECONDS):
             try:
                 with self.at_rest:
                     began = time.monotonic()
@@ -101,16 +105,29 @@ class Lease:
                         raise FileNotFoundError
                     self._renewals += 1
                     self.folder.write(_name(self._number), self._content())
-                self._renewed = began
+                self._renewed, self._refused = began, ""
             except FileNotFoundError:
                 self._lose(f"{self.shown} is no longer held here: another process has taken it over")
             except OSError as error:
-                if time.monotonic() - self._renewed > GIVE_UP_SECONDS:
-                    self._lose(f"the storage of {self.shown} could not be reached for {GIVE_UP_SECONDS:g} s: {error}")
+                self._refused = str(error.strerror or error)
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._ended.wait(WATCH_SECONDS):
+            stood_still, before = time.monotonic() - before > GIVE_UP_SECONDS, time.monotonic()
+            if stood_still or before - self._renewed <= GIVE_UP_SECONDS:
+                continue  # a process that was stopped itself asks first whose the lease is
+            self._lose(
+                f"the storage of {self.shown} could not be reached for {GIVE_UP_SECONDS:g} s: "
+                f"{self._refused or 'it did not answer'}"
+            )
 
     def _lose(self, why: str) -> None:
-        self.lost = why
-        self._ended.set()
+        with self._losing:
+            if self._ended.is_set():
+                return
+            self.lost = why
+            self._ended.set()
         self.on_lost(why)
 
     def _is_mine(self, number: int) -> bool:

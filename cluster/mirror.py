@@ -126,6 +126,17 @@ def store_file(path: Path, folder: Path) -> None:
         store.store(path, path.relative_to(folder).as_posix())
 
 
+def store_answers(folder: Path) -> bool:
+    """Whether the store of a mirror can be reached now; True for any other folder."""
+    if store := store_of(folder):
+        store.patience_seconds = 0.0
+        try:
+            store.info(RECORD)
+        except OSError:
+            return False
+    return True
+
+
 class Uploader:
     """Stores the files of a mirror that have changed, every `STORE_SECONDS` and at the end.
 

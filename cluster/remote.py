@@ -11,19 +11,21 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.patience import BRIEF_SECONDS, LONG_SECONDS, asked_again, sent
 from foundation import RequestError, cache_root, unknown_word, written_beside
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # by protocol; each is installed by the extra of the protocol's name
 EXTRAS = {"s3": "s3", "gs": "gcs"}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 4}}},
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 15, "retries": {"total_max_attempts": 1}}},
     "file": {"auto_mkdir": True},
 }
+MEANT = {"NoCredentialsError": errno.EACCES, "PartialCredentialsError": errno.EACCES}  # else: the server is away
 SIDE_BY_SIDE = 16
 MIRRORS, STORE = "experiments", ".store"
 PART = re.compile(r"[A-Za-z0-9._=+@ -]+")
@@ -40,31 +42,35 @@ class Stored:
 class Remote:
     """One folder of a store, `s3://bucket/folder`; names are relative to it, with slashes.
 
-    Every method raises OSError, which names the object, where the store refuses or cannot be reached. It can be
-    pickled, and used after a fork: the connection is made where it is used.
+    Every method raises OSError, which names the object, where the store refuses, or cannot be reached for longer than
+    `patience_seconds`. It can be pickled, and used after a fork: the connection is made where it is used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience_seconds: float = BRIEF_SECONDS) -> None:
         self.url = url.rstrip("/")
+        self.patience_seconds = patience_seconds
         self._process = 0
         self._connected: tuple[Any, str] = (None, "")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the connection behind: another process makes its own."""
-        return {"url": self.url, "_process": 0, "_connected": (None, "")}
+        return self.__dict__ | {"_process": 0, "_connected": (None, "")}
 
     def under(self, name: str) -> "Remote":
         """Return a folder inside this one."""
-        return Remote(f"{self.url}/{name}")
+        return Remote(f"{self.url}/{name}", self.patience_seconds)
 
+    @asked_again
     def objects(self, name: str = "", *, deep: bool = False) -> dict[str, Stored]:
         """Return the objects in a folder, by name; with `deep`, also those in folders inside it."""
         return {each: _stored(info) for each, info in self._listed(name, deep) if info["type"] == "file"}
 
+    @asked_again
     def folders(self, name: str = "") -> list[str]:
         """Return the names of the folders in a folder."""
         return sorted(each for each, info in self._listed(name, False) if info["type"] == "directory")
 
+    @asked_again
     def info(self, name: str) -> Stored | None:
         """Return what is known of one object, None where there is none."""
         with self._speaking(name) as (system, path):
@@ -73,17 +79,20 @@ class Remote:
             except FileNotFoundError:
                 return None
 
+    @asked_again
     def read(self, name: str) -> bytes:
         """Return the content of one object."""
         with self._speaking(name) as (system, path):
             content: bytes = system.cat_file(path)
             return content
 
+    @asked_again
     def write(self, name: str, content: bytes) -> None:
         """Write one object, in place of any that is there."""
         with self._speaking(name) as (system, path):
-            system.pipe_file(path, content)
+            sent(len(content), system, "pipe_file", path, content)
 
+    @asked_again
     def create(self, name: str, content: bytes) -> None:
         """Write one object that must not be there yet; raises `FileExistsError` if it is."""
         with self._speaking(name) as (system, path):
@@ -91,18 +100,20 @@ class Remote:
                 with system.open(path, "xb") as file:
                     file.write(content)
             else:
-                system.pipe_file(path, content, mode="create")
+                sent(len(content), system, "pipe_file", path, content, mode="create")
 
+    @asked_again
     def fetch(self, name: str, path: Path) -> None:
         """Write one object to a local file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._speaking(name) as (system, there), written_beside(path) as beside:
             system.get_file(there, str(beside))
 
+    @asked_again
     def store(self, path: Path, name: str) -> None:
         """Write a local file as one object."""
         with self._speaking(name) as (system, there):
-            system.put_file(str(path), there)
+            sent(path.stat().st_size, system, "put_file", str(path), there)
 
     def fetch_tree(self, name: str, folder: Path) -> None:
         """Write all that is in a folder of the store, and below it, to a local folder."""
@@ -112,17 +123,19 @@ class Remote:
     def remove(self, *names: str) -> None:
         """Remove objects; those that are not there need no more."""
         for name in names:
-            with self._speaking(name) as (system, path):
-                try:
-                    system.rm_file(path)
-                except FileNotFoundError:
-                    continue
+            self._remove(name)
+
+    @asked_again
+    def _remove(self, name: str) -> None:
+        with self._speaking(name) as (system, path), suppress(FileNotFoundError):
+            system.rm_file(path)
 
     def remove_tree(self, name: str) -> None:
         """Remove all that is in a folder."""
         if found := self.objects(name, deep=True):
             at_once(self.remove, found)
 
+    @asked_again
     def check_bucket(self) -> None:
         """Raise OSError unless the bucket is there and may be looked into."""
         with self._speaking("") as (system, path):
@@ -136,7 +149,7 @@ class Remote:
         """Raise OSError unless objects can be written here, read, removed, and made only where there is none."""
         self.check_bucket()
         name, content = f".write-test-{uuid.uuid4().hex}", b"convscout"
-        self.create(name, content)
+        self.write(name, content)
         try:
             if self.read(name) != content:
                 raise OSError(errno.EIO, "what was written does not read back", f"{self.url}/{name}")
@@ -233,9 +246,9 @@ def mirror_folder(url: str) -> Path:
 
 
 def store_of(folder: Path) -> Remote | None:
-    """Return where an experiment's folder is a mirror of, None for a folder of its own right."""
+    """Return what an experiment's folder is a mirror of, with patience; None for a folder of its own right."""
     try:
-        return Remote((folder.parent / STORE).read_text(encoding="utf-8")).under(folder.name)
+        return Remote((folder.parent / STORE).read_text(encoding="utf-8"), LONG_SECONDS).under(folder.name)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -280,7 +293,7 @@ def _translated(error: Exception, url: str) -> OSError:
         seen = seen.__cause__
     said = str(error) or type(error).__name__
     if not isinstance(error, OSError):
-        return OSError(errno.EIO, f"{type(error).__name__}: {said}", url)
+        return OSError(MEANT.get(type(error).__name__, errno.EIO), f"{type(error).__name__}: {said}", url)
     numbers = {FileExistsError: errno.EEXIST, FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
     number = error.errno or next((numbers[kind] for kind in numbers if isinstance(error, kind)), errno.EIO)
     return OSError(number, error.strerror or said, error.filename or url)

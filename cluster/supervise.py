@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from cluster.ledger import LEDGER, read_rows
 from cluster.lock import Lock
-from foundation import RequestError, count
+from foundation import HaltError, RequestError, count
 
 DONE, FAILED, REFUSED, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 MAX_RESTARTS = 10  # in a row: a driver that lasted SOUND_SECONDS begins the count anew
@@ -41,7 +41,8 @@ def supervise(folder: Path, drive: Callable[[Lock], int], say: Callable[[str], N
     A driver that was killed or crashed is started again, after a pause that doubles each time; not when it was asked
     to stop, when two drivers in a row added nothing to the ledger, or for the tenth time in a row. A signal is passed
     on to the driver; a second one, a second or more later, kills it, and so does taking too long to stop.
-    Raises `RequestError` when another process holds the experiment.
+    Raises `RequestError` when another process holds the experiment, `HaltError` when it is lost to another or its
+    storage is.
     """
     lock = Lock(folder, say)
     try:
@@ -78,8 +79,8 @@ class _Parent:
             known, began = self._progress(), time.monotonic()
             code = self._run_child()
             if self._lost:
-                self.say(f"error: {self._lost}. Stopped")
-                return FAILED
+                _show_cursor()
+                raise HaltError(self._lost)
             if self.asked_to_stop is not None:
                 return INTERRUPTED if self._verdict in (None, CRASHED) else self._verdict
             if self._verdict is not None and self._verdict != CRASHED:

@@ -77,7 +77,8 @@ class Watchdog:
     """Watches the workers of a dispatcher from a thread of its own while it is entered, and that there are some.
 
     `end(node, pid)` kills a worker; that its trial has hung is noted in `dispatcher.hung` before. Time is counted in
-    ticks of a monotonic clock, none longer than two: while the machine slept, no trial was late.
+    ticks of a monotonic clock, none longer than two: while the machine slept, no trial was late. Nor is one whose
+    worker waits for a store: its time begins anew while `store_answers()` is false.
     """
 
     def __init__(
@@ -86,9 +87,10 @@ class Watchdog:
         end: Callable[[str, int], None],
         epoch_timeout: float | None = None,
         standstill: Standstill | None = None,
+        store_answers: Callable[[], bool] = lambda: True,
     ) -> None:
         self.dispatcher, self.end, self.epoch_timeout = dispatcher, end, epoch_timeout
-        self.standstill = standstill
+        self.standstill, self.store_answers = standstill, store_answers
         self.clock = 0.0
         self._since: dict[str, tuple[Row, float]] = {}
         self._over = threading.Event()
@@ -121,6 +123,9 @@ class Watchdog:
             record, waited = self.dispatcher.history.trials[trial], self.clock - since
             allowed = allowed_seconds(self.dispatcher.history, record, self.epoch_timeout)
             if allowed is not None and waited > allowed:
+                if not self.store_answers():
+                    self._since[key] = (beat, self.clock)
+                    continue
                 epoch = len(record.epochs) + 1
                 self.dispatcher.hung[key] = (
                     f"epoch {epoch} hung: no end after {waited:.0f} s, {allowed:.0f} are allowed"

@@ -1,10 +1,12 @@
 """The ledger and the lease of an experiment in an object store: an S3 server, and processes that die."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -28,11 +30,12 @@ def move(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def process(script: str, *arguments: str) -> subprocess.Popen[str]:
     head = "import os, signal, sys, time\nfrom pathlib import Path\nfrom cluster.ledger import Ledger\n"
-    head += "from cluster.storage import experiment_folder, find_run\n"
+    head += "from cluster.storage import experiment_folder, find_run\nfrom foundation import HaltError\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(script), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=HOUSE,
     )
@@ -164,18 +167,45 @@ def test_a_holder_that_cannot_reach_the_store_gives_up_before_another_may_take_o
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert lease.RENEW_SECONDS < lease.GIVE_UP_SECONDS < lease.EXPIRE_SECONDS
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 1000.0)
-    held = lease.Lease(Remote(f"file://{tmp_path}"), "digits")
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(lease, "GIVE_UP_SECONDS", 0.0)
-    monkeypatch.setattr(Remote, "write", _unreachable)
-    held._keep()
-    assert held.lost is not None
-    assert held.lost.startswith("the storage of digits could not be reached for 0 s: ")
+    for name, seconds in (("RENEW_SECONDS", 0.01), ("LOOK_SECONDS", 0.01), ("WATCH_SECONDS", 0.01)):
+        monkeypatch.setattr(lease, name, seconds)
+    held, lost = lease.Lease(Remote(f"file://{tmp_path}"), "digits"), queue.Queue[str]()
+    held.on_lost = lost.put
+    tried, write = threading.Event(), Remote.write
+
+    def refused(*_: object) -> None:
+        tried.set()
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(Remote, "write", refused)
+    assert tried.wait(60)
+    assert held.lost is None  # for a while that is no loss
+    monkeypatch.setattr(Remote, "write", write)
+    seen = lease.newest(held.folder)
+    while lease.newest(held.folder) == seen:  # it is renewed again
+        assert held.lost is None
+    monkeypatch.setattr(lease, "GIVE_UP_SECONDS", 0.2)
+    monkeypatch.setattr(Remote, "write", refused)
+    assert lost.get(timeout=60) == held.lost == "the storage of digits could not be reached for 0.2 s: no answer"
+    held.release()
+    assert lost.empty()
 
 
-def _unreachable(*_: object) -> None:
-    raise TimeoutError("no answer")
+def test_a_holder_whose_store_never_answers_gives_up_just_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, seconds in (("RENEW_SECONDS", 0.01), ("WATCH_SECONDS", 0.01), ("RELEASE_SECONDS", 0.01)):
+        monkeypatch.setattr(lease, name, seconds)
+    held, lost, answered = lease.Lease(Remote(f"file://{tmp_path}"), "digits"), queue.Queue[str](), threading.Event()
+    held.on_lost = lost.put
+    monkeypatch.setattr(Remote, "write", lambda *_: answered.wait())
+    monkeypatch.setattr(lease, "GIVE_UP_SECONDS", 0.2)
+    said = "the storage of digits could not be reached for 0.2 s: it did not answer"
+    try:
+        assert lost.get(timeout=60) == said
+        held.release()  # does not wait for the answer either
+    finally:
+        answered.set()
 
 
 def test_a_parent_that_loses_the_lease_ends_its_driver(s3: str) -> None:
@@ -189,7 +219,8 @@ def test_a_parent_that_loses_the_lease_ends_its_driver(s3: str) -> None:
             print("driving", flush=True)
             time.sleep(1000)
     folder = experiment_folder(sys.argv[1], "digits")
-    sys.exit(supervise(folder, drive, lambda text: print(text, flush=True)))
+    try: supervise(folder, drive, print)
+    except HaltError as error: sys.exit(f"halted: {error}")
     """
     parent = process(script, s3)
     try:
@@ -200,8 +231,7 @@ def test_a_parent_that_loses_the_lease_ends_its_driver(s3: str) -> None:
     finally:
         parent.kill()
         parent.communicate()
-    why = "is no longer held here: another process has taken it over. Stopped"
-    assert said == f"error: {s3}/digits {why}\n"
+    assert said == f"halted: {s3}/digits is no longer held here: another process has taken it over\n"
     assert parent.returncode == 1
     assert "digits/lease/00000002.json" in Remote(s3).objects("digits/lease")  # it is not ours to remove
 

@@ -18,10 +18,12 @@ class Hall:
     """Two running trials, a watchdog, and what it ended."""
 
     def __init__(self, folder: Path, epoch_timeout: float | None = None) -> None:
+        self.store_answers = True
         propose = lambda _: Proposal("search", "cnn", {}, 0, WORK, "random")  # noqa: E731
         self.dispatcher = Dispatcher(Ledger(folder), ["search"], propose, lambda *_: None)
         self.ended: list[tuple[str, int]] = []
-        self.watchdog = Watchdog(self.dispatcher, lambda node, pid: self.ended.append((node, pid)), epoch_timeout)
+        end, answers = lambda node, pid: self.ended.append((node, pid)), lambda: self.store_answers
+        self.watchdog = Watchdog(self.dispatcher, end, epoch_timeout, store_answers=answers)
         for pid, key in enumerate("ab"):
             self.dispatcher.hand_out(key)
             self.report(key, kind="started", attempt=1, host="here", node="here", pid=pid, n_params=1, epochs=[])
@@ -67,6 +69,17 @@ def test_a_machine_that_slept_was_not_late(tmp_path: Path) -> None:
 def test_a_timeout_that_was_asked_for_holds_from_the_first_epoch_on(tmp_path: Path) -> None:
     hall = Hall(tmp_path, epoch_timeout=5.0)
     hall.wait(7)
+    assert sorted(hall.ended) == [("here", 0), ("here", 1)]
+
+
+def test_a_worker_that_waits_for_its_store_does_not_hang(tmp_path: Path) -> None:
+    hall = Hall(tmp_path, epoch_timeout=5.0)
+    hall.store_answers = False
+    hall.wait(595)
+    hall.store_answers = True
+    hall.wait(3)
+    assert hall.ended == []
+    hall.wait(4)
     assert sorted(hall.ended) == [("here", 0), ("here", 1)]
 
 

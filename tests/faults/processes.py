@@ -17,7 +17,9 @@ from foundation import RequestError
 HOUSE = Path(__file__).parents[2]
 MARK = "CONVSCOUT_TEST_MARK"  # every process that comes of a command inherits it
 KINDS = {
-    "worker": lambda command: command.startswith("ray::ImageTrainable"),
+    "worker": lambda command: command.startswith(
+        ("ray::ImageTrainable", "ray::ResourceTrainable")
+    ),  # idle, or training
     "raylet": lambda command: "/raylet/raylet " in command,
     "head": lambda command: "/gcs/gcs_server " in command,
 }
