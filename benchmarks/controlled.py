@@ -14,6 +14,7 @@ from ray.tune.search.search_generator import SearchGenerator
 from simulated import SimulatedRay, Worker
 
 from cluster import tune_hooks
+from cluster.garbage import what_is_kept_is_passed_over
 from cluster.watchdog import Watchdog
 
 
@@ -98,6 +99,7 @@ def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any
             _in_place_of_ray(cluster, hosts, scratch),
             tune_hooks.patched_tune(),
             Watchdog(dispatcher, lambda *_: None),
+            what_is_kept_is_passed_over(),
             cluster.clock.disk_counts(),
         ):
             cluster.clock.rest(0.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
+from cluster.garbage import what_is_kept_is_passed_over
 from cluster.mirror import fetch_validated
 from cluster.resources import Place, requested
 from cluster.storage import TRIALS
@@ -89,7 +90,8 @@ def launched(
     dispatcher.sharing.place = place
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     try:
-        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout, standstill):
+        watching = Watchdog(dispatcher, end_process, place.epoch_timeout, standstill)
+        with gentle_stop(dispatcher), watching, what_is_kept_is_passed_over():
             fit(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
