@@ -90,6 +90,8 @@ def sentences(found: "Plan", analysis: "Price", spec: "SearchSpec", price_per_ho
             f"Of {count(spec.trials, 'trial')}, {begun.middle} [{begun.low} to {begun.high}] begin within the time "
             "budget."
         )
+    if found.grows:
+        said.append("That is with the hosts there are now: others may come while it runs, and it then takes less time.")
     said += [
         f"Analysis: at most {count(analysis.contenders, 'contender')}, {count(analysis.trainings, 'training')}, "
         f"{_time(analysis.seconds)}.",

@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 from measure import table, tell
-from simulated import DIED, Clock, SimulatedRay, fit
+from parts import Parts, quarters
+from simulated import DIED, Clock, SimulatedRay
 
 import spaces
 from cluster.connect import ENVIRONMENT
@@ -85,36 +85,24 @@ def planner(trials: int, epochs: int, method: str) -> Planner:
 def simulated(asked: Any, folder: Path) -> dict[str, Any]:
     """Run one search in a folder; return its figures."""
     os.environ |= ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": "1000000"}  # as `connect` and `launch` set them
+    from controlled import fit
     from ray.exceptions import RayActorError
-    from rich.console import Console
 
     hosts = [Host(asked.slots, 0.0)] * asked.hosts
     place, plans = Place(Slot(1, 0.0), hosts), planner(asked.trials, asked.epochs, asked.method)
-    parts, marks, clock = Parts(), [], Clock()
-    cluster = SimulatedRay(clock, asked.epoch_seconds, lambda said: RayActorError(error_msg=said), asked.died)
-
-    def mark() -> None:
-        if cluster.reports % 1000 == 0:
-            marks.append((cluster.begun, cluster.reports, clock.now - clock.idle, _now_mb()))
-
-    cluster.on_report = mark
+    cluster = SimulatedRay(Clock(), asked.epoch_seconds, lambda said: RayActorError(error_msg=said), asked.died)
+    parts = Parts(cluster)
+    cluster.on_report = parts.mark
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere, Ledger(folder) as ledger:
         if ledger.history.experiment is None:
             ledger.append("experiment", name="scale", trials=asked.trials)
-        board = TensorBoardWriter(folder, {}, "val_accuracy")
-        terminal = Console(file=nowhere, force_terminal=True)
-        live = Progress(("search",), "scale", "val_accuracy", place.slots, console=terminal)
-        parts.time(board, "observe", "TensorBoard's events")
-        parts.time(live, "observe", "the live table")
-        parts.time(ledger, "append", "the ledger")
-        parts.time(plans, "next_work", "proposals")
-        parts.time(plans, "decide", "decisions")
-        dispatcher = Dispatcher(ledger, ("search",), plans.next_work, plans.decide, [board, live])
+        dispatcher = _dispatcher(folder, ledger, plans, place, nowhere, parts)
         plans.next_work(ledger.history)  # torch is imported
         parts.seconds.clear()
         before, wall, cpu = _now_mb(), time.perf_counter(), time.process_time() - time.thread_time()
-        fit(dispatcher, cluster, hosts, place, scratch)
+        with parts.garbage_counts():
+            fit(dispatcher, cluster, hosts, place, scratch)
         if dispatcher.halt:
             raise dispatcher.halt
         files = sum(1 for _ in (folder / TRIALS).rglob("events*"))
@@ -123,12 +111,13 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         "workers": cluster.workers,
         "most_workers": cluster.most_workers,
         "trials": len(ledger.history.trials),
-        "busy_seconds": clock.now - clock.idle,
-        "seconds": clock.now,
+        "busy_seconds": cluster.clock.now - cluster.clock.idle,
+        "seconds": cluster.clock.now,
         "wall_seconds": time.perf_counter() - wall,
         "other_threads_seconds": time.process_time() - time.thread_time() - cpu,
-        "parts": parts.seconds,
-        "marks": marks,
+        "parts": parts.seconds | {"waiting for the disk": cluster.clock.disk},
+        "garbage_seconds": parts.garbage_seconds,
+        "marks": parts.marks,
         "waits": cluster.waits,
         "before_mb": before,
         "after_mb": _now_mb(),
@@ -137,24 +126,19 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-class Parts:
-    """The processor time of parts of the driver, by name."""
+def _dispatcher(folder: Path, ledger: Ledger, plans: Planner, place: Place, screen: TextIO, parts: Parts) -> Any:
+    """Return a dispatcher with the observers of a search, their time and the planner's counted in `parts`."""
+    from rich.console import Console
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def time(self, owner: Any, method: str, name: str) -> None:
-        """Count the time of a method of one object from now on."""
-        original = getattr(owner, method)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return original(*arguments, **options)
-            finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - began
-
-        setattr(owner, method, timed)
+    board = TensorBoardWriter(folder, {}, "val_accuracy")
+    terminal = Console(file=screen, force_terminal=True)
+    live = Progress(("search",), "scale", "val_accuracy", place.slots, console=terminal)
+    parts.time(board, "observe", "TensorBoard's events")
+    parts.time(live, "observe", "the live table")
+    parts.time(ledger, "append", "the ledger")
+    parts.time(plans, "next_work", "proposals")
+    parts.time(plans, "decide", "decisions")
+    return Dispatcher(ledger, ("search",), plans.next_work, plans.decide, [board, live])
 
 
 def replayed(asked: Any, folder: Path) -> dict[str, Any]:
@@ -186,7 +170,8 @@ def _proposal_seconds(plans: Planner, history: History) -> float:
 def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[str, Any]) -> str:
     """Return the table and what was measured."""
     trials, seconds = large["trials"], large["busy_seconds"]
-    quarters = ", ".join(f"{each:.0f}" for each in _quarters(large["marks"]))
+    rates, costs = zip(*quarters(large["marks"]), strict=True)
+    garbage = large["garbage_seconds"]
     parts = large["parts"] | {"Ray's controller, and the rest": seconds - sum(large["parts"].values())}
     memory, history = 1024 * (large["after_mb"] - large["before_mb"]) / trials, 1024 * known["mb"] / trials
     busy_waits, busy_rate = [wait for _, wait, _ in busy["waits"]], busy["reports"] / busy["busy_seconds"]
@@ -194,9 +179,14 @@ def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[st
     rows = [
         ("reports, and the driver's seconds for them", f"{large['reports']:,}, {seconds:,.0f}"),
         ("reports a second that the driver can take", f"{large['reports'] / seconds:.0f}"),
-        ("the same, of each quarter of the reports", quarters),
+        ("the same, of each quarter of the trials, disk left out", ", ".join(f"{each:.0f}" for each in rates)),
         ("driver's ms a trial", f"{1000 * seconds / trials:.1f}"),
         *((f"of which {name}", f"{1000 * part / trials:.1f}") for name, part in parts.items()),
+        ("the same, of each quarter of the trials, disk left out", ", ".join(f"{each:.1f}" for each in costs)),
+        (
+            "of the driver's time, collecting garbage: ms a trial; the longest time, ms",
+            f"{1000 * sum(garbage) / trials:.1f}; {1000 * max(garbage):.0f}",
+        ),
         (f"busy, % of the time (epochs of {asked.epoch_seconds:g} s)", f"{100 * seconds / large['seconds']:.0f}"),
         *(
             (f"from a free slot to a new trial, ms (trials {first:,} to {last:,})", _median_and_p99(waits))
@@ -225,12 +215,6 @@ def told(asked: Any, large: dict[str, Any], known: dict[str, Any], busy: dict[st
     )
     said += "the disk. Waits: median, 99th percentile."
     return f"{table(('', ''), rows)}\n\n{said}"
-
-
-def _quarters(marks: Sequence[Sequence[float]]) -> list[float]:
-    quarter = max(1, len(marks) // 4)
-    ends = [(0.0, 0.0, 0.0, 0.0), *marks[quarter - 1 :: quarter]][:5]
-    return [(b[1] - a[1]) / (b[2] - a[2]) for a, b in pairwise(ends)]
 
 
 def _by_trials(waits: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, int, list[float]]]:

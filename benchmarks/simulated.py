@@ -29,6 +29,7 @@ class Clock:
 
     now: float = 0.0
     idle: float = 0.0
+    disk: float = 0.0  # of the seconds in which the driver was busy, those in which it waited for the disk
     _cpu: float = 0.0
     _disk: float = 0.0
 
@@ -36,6 +37,7 @@ class Clock:
         """Take in what the driver has done since the last rest; return the time."""
         cpu, disk = time.thread_time(), self._disk
         self.now += cpu - self._cpu + disk
+        self.disk += disk
         self._cpu, self._disk = cpu, 0.0
         return self.now
 
@@ -205,80 +207,3 @@ class SimulatedRay:
 
     def kill(self, worker: Worker) -> None:
         """End a worker."""
-
-
-def fit(dispatcher: Any, cluster: SimulatedRay, hosts: Sequence[Any], place: Any, scratch: str) -> None:
-    """Run the dispatcher's trials as `cluster.launch` does, through Ray's controller, on the simulated cluster."""
-    import ray
-    from ray.air.execution._internal import actor_manager, event_manager
-    from ray.air.execution.resources import AcquiredResources, ResourceManager
-    from ray.train._internal import storage as ray_storage
-    from ray.tune.execution.tune_controller import TuneController
-    from ray.tune.experiment import Experiment
-    from ray.tune.search.search_generator import SearchGenerator
-
-    from cluster import tune_hooks
-    from cluster.watchdog import Watchdog
-
-    slots = place.slots
-
-    class Trainable(ray.tune.Trainable):  # type: ignore[misc]
-        """What Ray is told to run; the simulated workers answer in its place."""
-
-    class Acquired(AcquiredResources):  # type: ignore[misc]
-        def _annotate_remote_entity(self, entity: Any, bundle: dict[str, float], bundle_index: int) -> Any:
-            return Starts()
-
-    class Starts:
-        def remote(self, config: dict[str, Any], **_: Any) -> Worker:
-            return Worker(cluster, config)
-
-    class Slots(ResourceManager):  # type: ignore[misc]
-        used = requested = 0
-
-        def request_resources(self, resource_request: Any) -> None:
-            self.requested += 1
-
-        def cancel_resource_request(self, resource_request: Any) -> None:
-            self.requested -= 1
-
-        def has_resources_ready(self, resource_request: Any) -> bool:
-            return self.requested > 0 and self.used < slots
-
-        def acquire_resources(self, resource_request: Any) -> Any:
-            self.used, self.requested = self.used + 1, self.requested - 1
-            cluster.most_workers = max(cluster.most_workers, self.used)
-            return Acquired(resource_request)
-
-        def free_resources(self, acquired_resource: Any) -> None:
-            self.used -= 1
-
-        def clear(self) -> None:
-            self.used = self.requested = 0
-
-    experiment = Experiment(
-        "trials", Trainable, num_samples=10**9, storage_path=scratch, resources_per_trial={"cpu": 1}
-    )
-    search = SearchGenerator(tune_hooks.SearcherHook(dispatcher, tune_hooks.Room(place)))
-    controller = TuneController(
-        search_alg=search,
-        scheduler=tune_hooks.SchedulerHook(dispatcher),
-        checkpoint_period=10**9,
-        trial_checkpoint_config=experiment.checkpoint_config,
-        storage=experiment.storage,
-        reuse_actors=True,
-        resource_manager_factory=Slots,
-    )
-    search.add_configurations([experiment])
-    actor_manager.ray = event_manager.ray = cluster
-    ray_storage._get_ray_train_session_dir = lambda: scratch
-    tune_hooks.hosts_of = lambda _: list(hosts)
-    try:
-        with tune_hooks.patched_tune(), Watchdog(dispatcher, lambda *_: None), cluster.clock.disk_counts():
-            cluster.clock.rest(0.0)
-            while not controller.is_finished():
-                controller.step()
-            controller.cleanup()
-    finally:
-        actor_manager.ray = event_manager.ray = ray
-        dispatcher.close()

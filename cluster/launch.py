@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dispatch import Dispatcher
+from cluster.garbage import what_is_kept_is_passed_over
 from cluster.mirror import fetch_validated, store_answers
 from cluster.resources import Place, requested
 from cluster.storage import TRIALS
@@ -91,7 +92,8 @@ def launched(
     scratch = Path(tempfile.mkdtemp(prefix="convscout-ray-"))
     answers = partial(store_answers, dispatcher.ledger.path.parent)
     try:
-        with gentle_stop(dispatcher), Watchdog(dispatcher, end_process, place.epoch_timeout, standstill, answers):
+        watching = Watchdog(dispatcher, end_process, place.epoch_timeout, standstill, answers)
+        with gentle_stop(dispatcher), watching, what_is_kept_is_passed_over():
             fit(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

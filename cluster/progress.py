@@ -65,7 +65,7 @@ class Progress(Guarded):
         if "search" in self.roles:
             self.wanted = history.trials_wanted
         if row["event"] == "slot_grown":
-            self.slots = row["slots"]
+            self._forecast.slots = row["slots"]
             self._print(f"{_clock(row)}  {clean(row['why'], ERROR_CHARACTERS)}")
             return
         if self._standing is None:

@@ -67,13 +67,15 @@ class Slot:
 class Place:
     """Where the trials of a launch run: the slot of each, the hosts there are now, and how many side by side at most.
 
-    An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog.
+    An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog. `grows` says
+    whether an autoscaler may add hosts.
     """
 
     slot: Slot
     hosts: Sequence[Host]
     max_concurrent: int | None = None
     epoch_timeout: float | None = None
+    grows: bool = False
 
     @property
     def slots(self) -> int:

@@ -60,7 +60,8 @@ def open_session(
     if not own:
         _wait_for_room(slot, slot.how_many(hosts) > 0, tell)
         hosts = hosts_of(ray)
-    return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"])
+    grows = more.unknown or slot.how_many(more.hosts) > 0
+    return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"], grows)
 
 
 def _wait_for_room(slot: Slot, there: bool, tell: Tell) -> None:

@@ -15,7 +15,7 @@ from search.halving import stopping
 from search.methods import METHODS
 from search.pacing import Paces, measured_paces
 from search.request import OnDecoded, Request, prepare_request
-from search.run import Planner, folder_of
+from search.run import Planner, check_cluster, folder_of
 from search.spec import SearchSpec
 
 SIMULATIONS, SIMULATED_TRIALS = 300, 20_000
@@ -27,7 +27,8 @@ AROUND_SECONDS = 5.0  # Python's start, and Ray's end
 class Plan:
     """What a search would take. `trials` and `reached` are by architecture: how many trials it gets, and at each rung's
     epoch how many are to be expected there; `begun` is the number of trials that begin within the time budget, and
-    `val_share` that of the validation images over that of training images."""
+    `val_share` that of the validation images over that of training images. `slots` are those of the hosts there are
+    now, and `grows` says whether others may come that the search could use."""
 
     paces: tuple[Paces, ...]
     trials: Mapping[str, int]
@@ -38,6 +39,7 @@ class Plan:
     val_share: float
     slot: Slot
     slots: int
+    grows: bool
     device: str
     disk: Disk
 
@@ -57,16 +59,17 @@ def plan(
     chance, the rungs as they are. What that leaves out: TPE comes to prefer some configurations, and patience ends
     trials earlier. Raises `RequestError` for whatever a search would refuse.
     """
-    planner = Planner(prepare_request(spec, on_decoded, tell))
+    planner, folder = Planner(prepare_request(spec, on_decoded, tell)), folder_of(spec)
     request, began = planner.request, time.monotonic()
+    check_cluster(planner, folder, tell)
     on_request(request)
     tell("The machine is measured, then a few configurations are trained for half a minute; nothing is kept of them.")
     calibrated = measured(request, spec.trials)
     if sentence := calibrated["shares"]["sentence"]:
         tell(sentence)
-    place = open_session(spec.model_dump(), calibrated)
+    place = open_session(spec.model_dump(), calibrated, folder, tell)
     start_seconds = AROUND_SECONDS + time.monotonic() - began
-    disk = disk_bound(request, planner.most_state_bytes, place.slots, spec.trials, folder_of(spec))
+    disk = disk_bound(request, planner.most_state_bytes, place.slots, spec.trials, folder)
     paces = tuple(measured_paces(request, calibrated, place))
     simulated = simulate(paces, spec, place.slots, random.Random(spec.seed))
     return Plan(
@@ -79,6 +82,7 @@ def plan(
         request.val_share,
         place.slot,
         place.slots,
+        place.grows and place.slots < min(spec.trials, spec.max_concurrent or spec.trials),
         calibrated["device"],
         disk,
     )

@@ -82,12 +82,7 @@ def search(
         if not spec.arch and (left_out := default_architectures()[1]):
             tell(f"Left out, their pretrained weights are not at hand (see --weights): {', '.join(left_out)}")
         planner = Planner(prepare_request(spec, on_decoded, tell))
-        with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
-            proposed = beside.submit(planner.next_work, History())
-            slots = open_session(spec.model_dump(), None, folder, tell).slots
-            proposed.result()
-        check_hosts(needs_of(planner.request, parcel).probes())
-        disk_bound(planner.request, planner.most_state_bytes, slots, spec.trials, folder)
+        check_cluster(planner, folder, tell)
     on_request(planner.request)
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with Ledger(folder, lock) as ledger:
@@ -97,6 +92,17 @@ def search(
         else:
             _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
         return _run(planner, ledger, quiet, tell)
+
+
+def check_cluster(planner: "Planner", folder: Path, tell: Tell) -> None:
+    """Connect to the cluster that a request names; raise `RequestError` with whatever speaks against it there."""
+    spec = planner.spec
+    with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
+        proposed = beside.submit(planner.next_work, History())
+        slots = open_session(spec.model_dump(), None, folder, tell).slots
+        proposed.result()
+    check_hosts(needs_of(planner.request, parcel).probes())
+    disk_bound(planner.request, planner.most_state_bytes, slots, spec.trials, folder)
 
 
 def resume(

@@ -227,7 +227,7 @@ def test_it_is_said_once_and_counted(ledger: Ledger, capsys: pytest.CaptureFixtu
     run = launched(ledger, FOUR_HOSTS, "xx", observers=(progress,))
     run.lost("a", "MemoryError", "out_of_memory")
     assert capsys.readouterr().err.count("fewer run side by side") == 1
-    assert progress.slots == 4
+    assert rows_of(ledger, "slot_grown")[0]["slots"] == 4
     section = troubles({"troubles": recorded_troubles(ledger.history)})
     assert "Memory was short for trials side by side 1 time, so fewer ran at once: trial 0 ran" in section.sentences[1]
     assert section.sentences[0].startswith("Of 1 worker process that failed, 1 ran out of memory")

@@ -73,6 +73,9 @@ def autoscaled(folder: Path, kinds: Mapping[str, Any]) -> Iterator[Growing]:
         "provider": {
             "type": "fake_multinode",
             "gcs_address": f"127.0.0.1:{port}",
+            # They share an address. Else none of them is ever seen to have come, and the first, waited for in vain, is
+            # for all time the room that the next trial is promised: no second one is asked for.
+            "use_node_id_as_ip": True,
             "disable_node_updaters": True,  # its hosts are there at once, and there is no ssh to them
             "disable_launch_config_check": True,
             "foreground_node_launch": True,

@@ -121,6 +121,7 @@ def test_what_is_said_of_a_plan() -> None:
         val_share=0.2,
         slot=Slot(4, 0.5),
         slots=2,
+        grows=True,
         device="a GPU",
         disk=Disk(5, "Disk: little."),
     )
@@ -129,9 +130,10 @@ def test_what_is_said_of_a_plan() -> None:
         "Search: 80 epochs in all [70 to 90], 1 h 00 min [30 min to 2 h 00 min], on 2 slots of 4 cores and 0.5 GPU "
         "(a GPU).",
         "Of 8 trials, 6 [5 to 8] begin within the time budget.",
+        "That is with the hosts there are now: others may come while it runs, and it then takes less time.",
         "Analysis: at most 4 contenders, 24 trainings, 30 min [15 min to 1 h 00 min].",
         "Together: 1.5 GPU-hours, 6.00 at 4 an hour.",
         "Disk: little.",
         "Patience will end trials earlier than reckoned here: how many, only their curves can say.",
     ]
-    assert sentences(found, price, asked(trials=5), None)[2] == "Together: 1.5 GPU-hours."
+    assert sentences(found, price, asked(trials=5), None)[3] == "Together: 1.5 GPU-hours."

@@ -18,6 +18,8 @@ from cluster.record import TrialRecord
 HOUSE = Path(__file__).parents[2]
 TRIALS, HOSTS, SLOTS, EPOCHS = 200, 4, 4, 10
 sys.path.insert(0, str(HOUSE / "benchmarks"))
+from parts import MARK_TRIALS, quarters  # noqa: E402
+
 pytestmark = pytest.mark.timeout(300)  # seconds, on a machine that is busy with other things
 
 
@@ -117,6 +119,26 @@ def test_a_slot_waits_for_its_next_trial_on_the_clock_of_the_simulation(searched
     assert all(0 < own <= wait < math.inf for _, wait, own in found["waits"])
     assert found["busy_seconds"] < found["seconds"]
     assert found["event_files"] == 3 * TRIALS + 1 + extra_files(searched[0])
+
+
+def test_where_the_drivers_time_goes_adds_up(searched: tuple[Path, dict[str, Any]]) -> None:
+    found = searched[1]
+    assert {"proposals", "the ledger", "decisions", "waiting for the disk"} <= set(found["parts"])
+    assert all(0 < seconds < found["busy_seconds"] for seconds in found["parts"].values())
+    assert sum(found["parts"].values()) < found["busy_seconds"]
+    assert 0 < sum(found["garbage_seconds"]) < found["busy_seconds"]
+    begun, reports, worked, waited = zip(*found["marks"], strict=True)
+    assert begun[-1] > TRIALS - MARK_TRIALS - 1
+    for figures in (begun, reports, worked, waited):
+        assert list(figures) == sorted(figures)
+    assert worked[-1] + waited[-1] <= found["busy_seconds"]
+
+
+def test_quarters_are_of_trials_and_leave_the_disk_out() -> None:
+    marks = [(10, 20, 1.0, 5.0), (20, 50, 1.5, 5.0), (30, 60, 2.5, 5.0), (40, 70, 4.5, 9.0)]
+    assert list(quarters(marks)) == [(20.0, 100.0), (60.0, 50.0), (10.0, 100.0), (5.0, 200.0)]
+    assert list(quarters(marks[:2])) == [(20.0, 100.0), (60.0, 50.0)]  # too few for four
+    assert list(quarters([])) == []
 
 
 def extra_files(folder: Path) -> int:
