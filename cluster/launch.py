@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.dispatch import Dispatcher
 from cluster.mirror import fetch_validated
-from cluster.resources import Place, requested
+from cluster.resources import Place
 from cluster.storage import TRIALS
 from cluster.watchdog import Standstill, Watchdog
 
@@ -71,7 +71,7 @@ def launch(
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()
 
     def rooms() -> int:
-        return (dispatcher.sharing.place or place).slot.how_many(living_hosts())
+        return (dispatcher.sharing.place or place).room(living_hosts())
 
     return launched(dispatcher, place, fit, Standstill(dispatcher, rooms, tell))
 
@@ -105,7 +105,7 @@ def launched(
 def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any], scratch: Path) -> Any:
     from ray import tune
 
-    from cluster.tune_hooks import Room, SchedulerHook, SearcherHook
+    from cluster.tune_hooks import Room, SchedulerHook, SearcherHook, requested
 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000000"  # the room says how many: Ray would start one at a time
     return tune.Tuner(
