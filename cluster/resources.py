@@ -9,6 +9,10 @@ from typing import Any
 
 from foundation import RequestError, count
 
+JOINING = (
+    "`ray start --address=HEAD:6379` makes a host one, and `convscout doctor --address HEAD:6379`, run there, says what "
+    "keeps it out"
+)
 _KIND = "accelerator_type:"  # how Ray names a host's kind of GPU
 
 
@@ -163,8 +167,11 @@ def choose_slot(
         slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
     if slot.how_many(hosts) < 1 and not others_may_come:
+        remedy = "lower --cpus-per-trial or --gpus-per-trial"
+        if not any(host.cpus or host.gpus for host in hosts):  # a head that takes no trials
+            remedy = f"no worker has joined; {JOINING}"
         raise RequestError(
             f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have "
-            f"{hosts_in_words(hosts)}: lower --cpus-per-trial or --gpus-per-trial"
+            f"{hosts_in_words(hosts)}: {remedy}"
         )
     return slot

@@ -95,6 +95,7 @@ def test_a_late_host_whose_disk_fills_up_as_the_images_come_gets_no_trials(hosts
 
 def test_a_worker_with_a_wrong_token_or_other_versions_is_told_so_and_keeps_out(hosts: Hosts, tmp_path: Path) -> None:
     start_by_hand(hosts)
+    assert "no worker has joined; `ray start" in refused(hosts, asked(hosts, "--address", "auto"))
     address = f"{hosts.address['head']}:6379"
     start = f"{{}} start --address={address} --num-cpus=1; echo exit=$?"
     hosts.run("one", f"{WITH_TOKEN} echo 0123456789abcdef > ~/.ray/auth_token")
@@ -158,13 +159,15 @@ def test_ctrl_c_while_a_search_waits_for_a_host_loses_nothing_and_it_goes_on_whe
     monitor = hosts.shared / "autoscaler" / "v2" / "monitor.py"
     monitor.parent.mkdir(parents=True)
     monitor.write_text(AUTOSCALER)
-    (hosts.shared / "kinds.yaml").write_text(json.dumps(KINDS))
+    absent = {"type": "local", "worker_ips": [hosts.address["two"]]}
+    (hosts.shared / "kinds.yaml").write_text(json.dumps(KINDS | {"provider": absent}))
     at = f"--gcs-address={hosts.address['head']}:6379 --autoscaling-config={hosts.shared}/kinds.yaml"
     hosts.popen("head", f"exec python {monitor} {at}", hosts.shared / "autoscaler.log")
     folder = hosts.shared / "all runs" / "x"
     search = asked(hosts, "--address", "auto", trials=2, epochs=2)
     said = interrupted_while_it_waits(hosts, search)
     assert "convscout search digits" in said.rpartition("nothing is lost. Go on with: ")[2]
+    assert f"{hosts.address['two']} is in the cluster's file and has not joined: off, not reached" in said
     assert not folder.exists()
     join(hosts, "one")
     hosts.run("head", f"convscout {search}", timeout=400)
