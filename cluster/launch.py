@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.asking import requested
 from cluster.dispatch import Dispatcher
 from cluster.mirror import fetch_validated
 from cluster.resources import Place
@@ -105,7 +106,7 @@ def launched(
 def _tuner(trainable: type, dispatcher: Dispatcher, place: Place, parameters: dict[str, Any], scratch: Path) -> Any:
     from ray import tune
 
-    from cluster.tune_hooks import Room, SchedulerHook, SearcherHook, requested
+    from cluster.tune_hooks import Room, SchedulerHook, SearcherHook
 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000000"  # the room says how many: Ray would start one at a time
     return tune.Tuner(

@@ -10,8 +10,8 @@ from typing import Any
 from foundation import RequestError, count
 
 JOINING = (
-    "`ray start --address=HEAD:6379` makes a host one, and `convscout doctor --address HEAD:6379`, run there, says what "
-    "keeps it out"
+    "`ray start --address=HEAD:6379` makes a host one, and `convscout doctor --address HEAD:6379`, run there, says "
+    "what keeps it out"
 )
 _KIND = "accelerator_type:"  # how Ray names a host's kind of GPU
 
@@ -119,7 +119,7 @@ class Place:
         return min(there, self.max_concurrent or there)
 
     def request(self) -> str:
-        """Return what `cluster.launch.requested` reads, as text: Ray would walk and rename what is nested."""
+        """Return what `cluster.asking.requested` reads, as text: Ray would walk and rename what is nested."""
         return json.dumps({"slot": self.slot.request(), "not_on": sorted(self.unfit)})
 
 

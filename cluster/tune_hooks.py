@@ -7,7 +7,7 @@ scheduler's `on_trial_result` and the last epoch with it.
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ import ray
 from ray.air.execution._internal import actor_manager
 from ray.air.execution.resources.fixed import FixedResourceManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.tune import PlacementGroupFactory
-from ray.tune.execution import class_cache, placement_groups, tune_controller
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -141,17 +140,6 @@ def free_workers_go_to_who_waits() -> Iterator[None]:
 def living_hosts() -> list[Host]:
     """Return the hosts that are there now."""
     return hosts_of(ray)
-
-
-def requested(config: Mapping[str, Any]) -> PlacementGroupFactory:
-    """Return what Ray Tune asks for a trial of this configuration: the slot with which it was handed out, on none of
-    the hosts that could not get what trials need."""
-    asked = json.loads(config["slot"])
-    slot = placement_groups.resource_dict_to_pg_factory(asked["slot"])
-    if not asked["not_on"]:
-        return slot
-    elsewhere = {"ray.io/node-id": f"!in({','.join(asked['not_on'])})"}
-    return PlacementGroupFactory(slot.bundles, bundle_label_selector=[elsewhere])
 
 
 class Room:
