@@ -50,5 +50,10 @@ def start_by_hand(hosts: Hosts, *workers_too: str, before: str = "") -> None:
 
 
 def join(hosts: Hosts, name: str, before: str = "", ray: str = "ray") -> None:
-    """Make a host a part of the cluster that `start_by_hand` started; `ray` is the command of its Ray."""
-    hosts.run(name, f"{WITH_TOKEN} {before} {ray} start --address={hosts.address['head']}:6379 --num-cpus=1")
+    """Make a host a part of the cluster that `start_by_hand` started; `ray` is the command of its Ray.
+
+    Ray gives a raylet 30 s to start, and no more: on a busy machine it is tried again.
+    """
+    start = f"{ray} start --address={hosts.address['head']}:6379 --num-cpus=1"
+    again = f"for try in 1 2 3 4; do {start} > ~/start.log 2>&1 && exit; grep -q 'timed out during startup' ~/start.log"
+    hosts.run(name, f"{WITH_TOKEN} {before} {again} || break; done; cat ~/start.log; exit 1", timeout=500)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hosts import HOUSE, Hosts, missing, sweep
-from on_hosts import TOKEN, Row, asked, rows, start_by_hand, wait_for
+from on_hosts import TOKEN, WITH_TOKEN, Row, asked, join, rows, start_by_hand, wait_for
 from promises import broken_promises
 
 from cluster.ledger import read_history
@@ -178,10 +178,9 @@ def test_a_laptop_uses_a_cluster_by_its_address_and_is_told_what_keeps_it_out(ho
 
 def test_a_job_runs_with_the_code_of_the_checkout(hosts: Hosts) -> None:
     pytest.importorskip("aiohttp_cors", reason="Ray's job server needs ray[default], the extra `cluster`")
-    export = f"mkdir -p ~/.ray; echo {TOKEN} > ~/.ray/auth_token; export RAY_AUTH_MODE=token;"
-    hosts.run("head", f"{export} ray start --head --port=6379 --num-cpus=0 --dashboard-host=0.0.0.0")
+    hosts.run("head", f"{WITH_TOKEN} ray start --head --port=6379 --num-cpus=0 --dashboard-host=0.0.0.0")
     for name in ("one", "two"):
-        hosts.run(name, f"{export} ray start --address={hosts.address['head']}:6379 --num-cpus=1")
+        join(hosts, name)
     folder, dashboard = hosts.shared / "all runs" / "x", f"http://{hosts.address['head']}:8265"
     said = hosts.run("laptop", f"convscout submit --job {dashboard} -- {asked(hosts, trials=3, epochs=3)}", timeout=400)
     assert broken_promises(folder) == [], said

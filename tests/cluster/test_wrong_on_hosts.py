@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hosts import Hosts, missing
@@ -162,7 +162,7 @@ def test_ctrl_c_while_a_search_waits_for_a_host_loses_nothing_and_it_goes_on_whe
     absent = {"type": "local", "worker_ips": [hosts.address["two"]]}
     (hosts.shared / "kinds.yaml").write_text(json.dumps(KINDS | {"provider": absent}))
     at = f"--gcs-address={hosts.address['head']}:6379 --autoscaling-config={hosts.shared}/kinds.yaml"
-    hosts.popen("head", f"exec python {monitor} {at}", hosts.shared / "autoscaler.log")
+    hosts.run("head", f"nohup python {monitor} {at} > /dev/null 2>&1 &")
     folder = hosts.shared / "all runs" / "x"
     search = asked(hosts, "--address", "auto", trials=2, epochs=2)
     said = interrupted_while_it_waits(hosts, search)
@@ -187,9 +187,11 @@ def interrupted_while_it_waits(hosts: Hosts, command: str) -> str:
     """Run a command on the head, press Ctrl-C when it says that it waits for a host, and return what it said."""
     log, pid = hosts.shared / "log", hosts.shared / "pid"
     log.unlink(missing_ok=True)
-    running: Any = hosts.popen("head", f"echo $$ > {shlex.quote(str(pid))}; exec convscout {command}", log)
+    running = hosts.popen("head", f"echo $$ > {shlex.quote(str(pid))}; exec convscout {command}", log)
     said = "Hosts with 1 core for a trial are not there yet: waiting for one, 30 min at most."
-    wait_for(lambda: said in " ".join(log.read_text().split()), process=running)
+    while said not in " ".join(log.read_text().split()):
+        assert running.poll() is None, log.read_text()
+        time.sleep(0.5)
     hosts.run("head", f"kill -INT {pid.read_text()}")
     assert running.wait(120) == 130, log.read_text()
     assert "convscout" not in hosts.run("head", "ps ax -o args")
