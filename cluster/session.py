@@ -54,7 +54,7 @@ def open_session(
     for missing in more.findings():
         if missing.said not in _said:
             _said.add(missing.said)
-            tell(f"{missing.said}. {missing.remedy}.")
+            tell(f"{missing.said}. Remedy: {missing.remedy}.")
     every = [*hosts, *more.hosts]
     slot = Slot(**calibrated["slot"]) if calibrated else None
     if slot and slot.memory and not slot.how_many(every) and replace(slot, memory=0).how_many(every):
