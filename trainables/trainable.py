@@ -95,6 +95,7 @@ class TrialWorker:
         self.dataset: Any = None
         self.writer = Writer(store.keep_checkpoint if store else None)
         self.bad_outcomes = 0
+        self.unfit = False
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -114,13 +115,15 @@ class TrialWorker:
         from trainables.device import is_device_error
         from trainables.together import PeerLost
 
+        if self.unfit:  # a trial that was handed out before that was known
+            raise WorkerRetired("its host could not get what trials need")
         if self.bad_outcomes >= RETIRE_AFTER:
             raise WorkerRetired(f"{RETIRE_AFTER} bad outcomes in a row")
         try:
             if self.begun:
                 report = self._epoch()
             elif (unfit := self._fetch()) is not None:  # its waits have limits of their own: it may be large
-                self.bad_outcomes = RETIRE_AFTER
+                self.unfit = True
                 return {"report": json.dumps(unfit)}
             else:
                 with _ends_if_it_hangs(BEGIN_SECONDS):

@@ -57,3 +57,11 @@ def join(hosts: Hosts, name: str, before: str = "", ray: str = "ray") -> None:
     start = f"{ray} start --address={hosts.address['head']}:6379 --num-cpus=1"
     again = f"for try in 1 2 3 4; do {start} > ~/start.log 2>&1 && exit; grep -q 'timed out during startup' ~/start.log"
     hosts.run(name, f"{WITH_TOKEN} {before} {again} || break; done; cat ~/start.log; exit 1", timeout=500)
+
+
+def workers(hosts: Hosts) -> int:
+    """Return how many living hosts take trials, as the head knows them; -1 where it cannot be asked."""
+    script = "import sys; from cluster.connect import connect; from cluster.resources import hosts_of; "
+    script += "print('hosts:', sum(each.cpus > 0 for each in hosts_of(connect('auto'))))"
+    said = hosts.run("head", f"python -c {shlex.quote(script)}", check=False)
+    return int(said.rpartition("hosts:")[2]) if "hosts:" in said else -1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hosts import HOUSE, Hosts, missing, sweep
-from on_hosts import TOKEN, WITH_TOKEN, Row, asked, join, rows, start_by_hand, wait_for
+from on_hosts import TOKEN, WITH_TOKEN, Row, asked, join, rows, start_by_hand, wait_for, workers
 from promises import broken_promises
 
 from cluster.ledger import read_history
@@ -28,13 +28,6 @@ def up(hosts: Hosts) -> None:
     """Start the cluster as a user does, and wait until both workers are there."""
     hosts.run("laptop", f"ray up --yes --no-config-cache {hosts.shared}/cluster.yaml", timeout=300)
     wait_for(lambda: workers(hosts) == 2)
-
-
-def workers(hosts: Hosts) -> int:
-    asked = "import sys; from cluster.connect import connect; from cluster.resources import hosts_of; "
-    asked += "print('hosts:', sum(each.cpus > 0 for each in hosts_of(connect('auto'))))"
-    said = hosts.run("head", f"python -c {shlex.quote(asked)}", check=False)
-    return int(said.rpartition("hosts:")[2]) if "hosts:" in said else 0
 
 
 def test_a_search_launched_by_ray_up_and_ray_submit_uses_all_workers(hosts: Hosts) -> None:
