@@ -17,6 +17,7 @@ WORDS = {
     "died": "died",
     "hung": "hung and were ended",
     "retired": "were retired after three bad outcomes in a row",
+    "unfit": "were on hosts that could not get what trials need",
 }
 SHOWN = 50
 
@@ -65,7 +66,7 @@ def troubles(analysis: Analysis) -> Section | NotYet:
         return Section(("Nothing went wrong: no trial failed, no process was lost, nothing was interrupted.",))
     rows = [(str(row["trial"]), row["status"], row["error"] or "") for row in found["failed"]]
     rows += [
-        (str(row["trial"]), f"attempt {row['attempt']}: {WORDS[row['cause']].split()[0]}", row["error"])
+        (str(row["trial"]), f"attempt {row['attempt']}: {row['cause'].replace('_', ' ')}", row["error"])
         for row in found["lost"]
     ]
     if len(rows) > SHOWN:

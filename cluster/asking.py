@@ -1,10 +1,11 @@
 """What hosts of a cluster are asked one by one: its head, this one, and whichever has room for a trial first."""
 
 import errno
+import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,23 @@ def room_comes(slot: Slot, seconds: float) -> bool:
     if not ready:
         ray.cancel(waiting, force=True)
     return bool(ready)
+
+
+def requested(config: Mapping[str, Any]) -> Any:
+    """Return what Ray Tune asks for a trial of this configuration: the slot with which it was handed out, on none of
+    the hosts that could not get what trials need.
+
+    Every worker imports it: `cluster.tune_hooks` would take another 0.15 s.
+    """
+    from ray.tune import PlacementGroupFactory
+
+    asked = json.loads(config["slot"])
+    if not asked["not_on"]:
+        return asked["slot"]
+    names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
+    bundle = {names[name]: number for name, number in asked["slot"].items()}
+    elsewhere = {"ray.io/node-id": f"!in({','.join(asked['not_on'])})"}
+    return PlacementGroupFactory([bundle], bundle_label_selector=[elsewhere])
 
 
 def on_head(function: Callable[..., Any], *arguments: Any, seconds: float = HOST_SECONDS) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.proposal import Decision, Proposal
-from cluster.record import Row, TrialRecord
+from cluster.record import NOT_CHARGED, Row, TrialRecord
 from cluster.retention import Retention
 from cluster.shares import Sharing, Shortage
 from cluster.storage import checkpoint_folder
@@ -126,6 +126,10 @@ class Dispatcher:
         record = self.history.trials[trial]
         if self.halt:
             return False
+        if report["kind"] == "unfit":  # nobody can train there: this trial goes to another host, and so do all others
+            self.sharing.shun(report["node"], report["error"])
+            self.lost(key, report["error"], "unfit")
+            return False
         if report["kind"] == "started" and self.in_order and self.waiting and self.waiting[0] < trial:
             bisect.insort(self.waiting, trial)  # its attempt has not begun: it comes after the one that was lost
             return False
@@ -160,7 +164,8 @@ class Dispatcher:
         if not goes_on:
             return
         try:
-            fields = {"error": error, "cause": cause, "charged": cause != "retired" and not short.shared}
+            charged = cause not in NOT_CHARGED and not short.shared
+            fields = {"error": error, "cause": cause, "charged": charged}
             fields |= {"alone": short.alone, "shared": short.shared}
             self.write("lost", trial=record.trial, attempt=attempt, **fields)
             if short.growth:

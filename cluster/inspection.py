@@ -62,7 +62,7 @@ def cluster_findings(address: str, storage: str, probes: Callable[[], Sequence[P
         room = Finding("room", "ok", said)
     except RequestError as error:
         room = Finding("room", "problem", str(error))
-    found = [(address, room), *inspected(probes())]
+    found = [(address, each) for each in (room, *more.findings())] + inspected(probes())
     problems = storage_problems(experiment_folder(storage, "doctor"))
     found += [(address, Finding("storage", "problem", problem)) for problem in problems]
     return found if problems else [*found, (address, Finding("storage", "ok", f"every host reaches {storage}"))]

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cluster.asking import requested
 from cluster.dispatch import Dispatcher
 from cluster.garbage import what_is_kept_is_passed_over
 from cluster.mirror import fetch_validated, store_answers
-from cluster.resources import Place, requested
+from cluster.resources import Place
 from cluster.storage import TRIALS
 from cluster.watchdog import Standstill, Watchdog
 
@@ -73,7 +74,7 @@ def launch(
             _tuner(trainable, dispatcher, place, parameters, scratch).fit()
 
     def rooms() -> int:
-        return (dispatcher.sharing.place or place).slot.how_many(living_hosts())
+        return (dispatcher.sharing.place or place).room(living_hosts())
 
     return launched(dispatcher, place, fit, Standstill(dispatcher, rooms, tell))
 

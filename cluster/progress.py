@@ -22,6 +22,7 @@ from foundation import count, duration
 WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
 ERROR_CHARACTERS = 160
+REMEDY_CHARACTERS = 500
 ESTIMATE_SECONDS = 2.0  # how often the time left is worked out again while no trial ends; it counts down meanwhile
 ESTIMATE_SHARE = 0.02  # of the time is spent on that at most: with 10,000 trials it takes longer
 
@@ -215,6 +216,8 @@ def _notes(row: Row) -> str:
     """Return what else a worker said when it started (which layers train, which checkpoints were damaged), or why it
     was lost."""
     if row["event"] == "lost":
+        if row["cause"] == "unfit":  # with the remedy, at its end
+            return clean(f"goes to another host, as all others do: {row['error']}", REMEDY_CHARACTERS)
         return clean(f"lost its worker, attempt {row['attempt']} ({row['cause']}): {row['error']}", ERROR_CHARACTERS)
     notes = [row["trains"]] if row.get("trains") else []
     notes += [f"checkpoint passed over, {damaged}" for damaged in row.get("damaged", ())]

@@ -10,8 +10,10 @@ from cluster.arrivals import METRICS
 Row = dict[str, Any]
 Place = tuple[bool, int, float, float, int]
 
-# Why a worker process ended without an outcome of its trial. A retired one had done nothing to the next trial.
-LOSSES = ("died", "hung", "out_of_memory", "retired")
+# Why a worker process ended without an outcome of its trial. A retired one had done nothing to the next trial; an
+# unfit one was on a host that could not get what trials need.
+LOSSES = ("died", "hung", "out_of_memory", "retired", "unfit")
+NOT_CHARGED = ("retired", "unfit")
 
 
 @dataclass

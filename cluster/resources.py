@@ -4,24 +4,29 @@ an equal request."""
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from foundation import RequestError, count
 
+JOINING = (
+    "`ray start --address=HEAD:6379` makes a host one, and `convscout doctor --address HEAD:6379`, run there, says "
+    "what keeps it out"
+)
 _KIND = "accelerator_type:"  # how Ray names a host's kind of GPU
 
 
 @dataclass(frozen=True)
 class Host:
     """What one host of the cluster has for trials: cores, GPUs of one kind, and the bytes of memory that Ray gives out
-    there (all but what was in use when Ray started, and what its object store may take)."""
+    there (all but what was in use when Ray started, and what its object store may take); `node` is Ray's name of it."""
 
     cpus: float
     gpus: float
     memory: float = math.inf
     kind: str = ""
     name: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,10 @@ class Slot:
         """Return the slot as the ledger keeps it."""
         return asdict(self)
 
-    def request(self) -> str:
-        """Return what `requested` reads, as text: Ray would walk and rename what is nested."""
+    def request(self) -> dict[str, float]:
+        """Return what Ray is asked for."""
         asked = {"cpu": self.cpus, "gpu": self.gpus}
-        return json.dumps(asked | {"memory": self.memory} if self.memory else asked)
+        return asked | {"memory": self.memory} if self.memory else asked
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Place:
     """Where the trials of a launch run: the slot of each, the hosts there are now, and how many side by side at most.
 
     An epoch that takes longer than `epoch_timeout` seconds has hung; None leaves that to the watchdog. `grows` says
-    whether an autoscaler may add hosts.
+    whether an autoscaler may add hosts. `unfit` are the hosts that could not get what trials need, by Ray's names of
+    them, each with the sentence why.
     """
 
     slot: Slot
@@ -76,6 +82,7 @@ class Place:
     max_concurrent: int | None = None
     epoch_timeout: float | None = None
     grows: bool = False
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
@@ -110,13 +117,18 @@ class Place:
 
     def room(self, hosts: Sequence[Host], spare: int = 0) -> int:
         """Return how many trials there may be at a time on these hosts, with `spare` more."""
-        there = self.slot.how_many(hosts) + spare
+        there = self.slot.how_many([host for host in hosts if host.node not in self.unfit]) + spare
         return min(there, self.max_concurrent or there)
+
+    def request(self) -> str:
+        """Return what `cluster.asking.requested` reads, as text: Ray would walk and rename what is nested."""
+        return json.dumps({"slot": self.slot.request(), "not_on": sorted(self.unfit)})
 
 
 def hosts_of(ray: Any) -> list[Host]:
     """Return the living hosts of the cluster that `ray` is connected to."""
-    return [_host(node["Resources"], str(node["NodeManagerHostname"])) for node in ray.nodes() if node["Alive"]]
+    living = [node for node in ray.nodes() if node["Alive"]]
+    return [_host(node["Resources"], str(node["NodeManagerHostname"]), str(node["NodeID"])) for node in living]
 
 
 def hosts_in_words(hosts: Sequence[Host]) -> str:
@@ -124,21 +136,15 @@ def hosts_in_words(hosts: Sequence[Host]) -> str:
     return "; ".join(sorted({f"{host.cpus:g} cores and {host.gpus:g} GPUs" for host in hosts}))
 
 
-def _host(resources: Mapping[str, float], name: str) -> Host:
+def _host(resources: Mapping[str, float], name: str, node: str) -> Host:
     kinds = [each.removeprefix(_KIND) for each in resources if each.startswith(_KIND)]
     cpus, gpus = (resources.get(each, 0.0) for each in ("CPU", "GPU"))
-    return Host(cpus, gpus, resources.get("memory", math.inf), kinds[0] if gpus and kinds else "", name)
+    return Host(cpus, gpus, resources.get("memory", math.inf), kinds[0] if gpus and kinds else "", name, node)
 
 
 def of_kind(kind: str) -> dict[str, float]:
     """Return what a task asks of Ray for to run on a host with this kind of GPU; nothing for a host that names none."""
     return {f"{_KIND}{kind}": 0.001} if kind else {}
-
-
-def requested(config: Mapping[str, Any]) -> dict[str, float]:
-    """Return what Ray Tune asks for a trial of this configuration: the slot with which it was handed out."""
-    asked: dict[str, float] = json.loads(config["slot"])
-    return asked
 
 
 def choose_slot(
@@ -163,8 +169,11 @@ def choose_slot(
         slot_cpus = max(1, min(math.floor(host.cpus * slot_gpus / host.gpus) for host in with_gpus))
     slot = Slot(slot_cpus, slot_gpus)
     if slot.how_many(hosts) < 1 and not others_may_come:
+        remedy = "lower --cpus-per-trial or --gpus-per-trial"
+        if not any(host.cpus or host.gpus for host in hosts):  # a head that takes no trials
+            remedy = f"no worker has joined; {JOINING}"
         raise RequestError(
             f"a trial asks for {slot_cpus} CPU cores and {slot_gpus:g} GPUs on one host, but the hosts have "
-            f"{hosts_in_words(hosts)}: lower --cpus-per-trial or --gpus-per-trial"
+            f"{hosts_in_words(hosts)}: {remedy}"
         )
     return slot

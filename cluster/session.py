@@ -20,6 +20,7 @@ Tell = Callable[[str], None]
 
 FIRST_SECONDS = 20.0  # a host's first process takes some 5 s: until then nothing is said
 ROOM_SECONDS = 1800.0  # a cloud's host with its packages comes within ten minutes
+_said: set[str] = set()  # what this process has said: a search opens more than one session
 
 
 def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> None:
@@ -50,6 +51,10 @@ def open_session(
     if folder and not own and (problems := storage_problems(folder)):
         raise RequestError(*problems)
     hosts, more = hosts_of(ray), Coming() if own else coming(ray)
+    for missing in more.findings():
+        if missing.said not in _said:
+            _said.add(missing.said)
+            tell(f"{missing.said}. Remedy: {missing.remedy}.")
     every = [*hosts, *more.hosts]
     slot = Slot(**calibrated["slot"]) if calibrated else None
     if slot and slot.memory and not slot.how_many(every) and replace(slot, memory=0).how_many(every):

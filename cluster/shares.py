@@ -127,6 +127,11 @@ class Sharing:
         """Note that a trial has ended, or its process."""
         self._given.pop(key, None)
 
+    def shun(self, node: str, why: str) -> None:
+        """Give no more trials to a host that could not get what they need; `why` is a sentence that names it."""
+        if self.place:
+            self.place = replace(self.place, unfit={**self.place.unfit, node: why})
+
     def shortage(self, key: str, record: TrialRecord, beats: Mapping[str, Row], error: str) -> Shortage:
         """Return what becomes of a trial whose process ran out of memory, and let the slot grow if that was too small.
 

@@ -185,7 +185,7 @@ class SearcherHook(Searcher):
             return None
         work = self.dispatcher.hand_out(trial_id)
         if work is not None:  # as text: Ray would walk and rename a nested configuration
-            return {"handed_out": json.dumps(work), "slot": place.slot.request()}
+            return {"handed_out": json.dumps(work), "slot": place.request()}
         return None if self.dispatcher.running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -42,7 +42,8 @@ class Standstill:
     """Notices that trials were handed out and none has begun, and halts a launch that no host is there for.
 
     `rooms()` is how many trials the living hosts hold. Where they are held by others' work, or fetch what they need,
-    that is only said: nobody can know for how long.
+    that is only said: nobody can know for how long. Where all that there are could not get what trials need, it halts
+    at once.
     """
 
     def __init__(self, dispatcher: Dispatcher, rooms: Callable[[], int], tell: Callable[[str], None]) -> None:
@@ -56,6 +57,10 @@ class Standstill:
         if begun or not self.dispatcher.running or self.dispatcher.stopping:
             self._idle_seconds, self._said = 0.0, False
             return
+        unfit = self.dispatcher.sharing.place.unfit if self.dispatcher.sharing.place else {}
+        if unfit and self.rooms() == 0:
+            self._halt(f"no other host has room for a trial, and {'; '.join(sorted(set(unfit.values())))}")
+            return
         self._idle_seconds += seconds
         if self._idle_seconds < SAID_SECONDS:
             return
@@ -68,9 +73,11 @@ class Standstill:
             self.tell(f"{count(len(self.dispatcher.running), 'trial')} waiting for {waited}: {why}{goes_on}.")
             self._said = True
         if self._hostless_seconds >= HOSTLESS_SECONDS:
-            said = f"no host with room for a trial for {duration(self._hostless_seconds)} (`ray status` says why)"
-            self.dispatcher.halt = HaltError(said)
-            self.dispatcher.wake()
+            self._halt(f"no host with room for a trial for {duration(self._hostless_seconds)} (`ray status` says why)")
+
+    def _halt(self, why: str) -> None:
+        self.dispatcher.halt = HaltError(why)
+        self.dispatcher.wake()
 
 
 class Watchdog:

@@ -95,6 +95,7 @@ class TrialWorker:
         self.dataset: Any = None
         self.writer = Writer(store.keep_checkpoint if store else None)
         self.bad_outcomes = 0
+        self.unfit = False
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -114,13 +115,17 @@ class TrialWorker:
         from trainables.device import is_device_error
         from trainables.together import PeerLost
 
+        if self.unfit:  # a trial that was handed out before that was known
+            raise WorkerRetired("its host could not get what trials need")
         if self.bad_outcomes >= RETIRE_AFTER:
             raise WorkerRetired(f"{RETIRE_AFTER} bad outcomes in a row")
         try:
             if self.begun:
                 report = self._epoch()
+            elif (unfit := self._fetch()) is not None:  # its waits have limits of their own: it may be large
+                self.unfit = True
+                return {"report": json.dumps(unfit)}
             else:
-                self._fetch()  # its waits have limits of their own: what is fetched may be large
                 with _ends_if_it_hangs(BEGIN_SECONDS):
                     report = self._begin()
         except StoreUnreachable:
@@ -136,13 +141,22 @@ class TrialWorker:
         self.bad_outcomes = self.bad_outcomes + 1 if "failed" in (report["kind"], *report) else 0
         return {"report": json.dumps(report)}
 
-    def _fetch(self) -> None:
-        """Open the images, once per process, and find the trial's weights; on a cluster, those that this host gets."""
+    def _fetch(self) -> dict[str, Any] | None:
+        """Open the images, once per process, and find the trial's weights; on a cluster, those that this host gets.
+
+        Where another host may do better, return the report of one that cannot get them: that is no trial's outcome.
+        """
         from trainables.batches import Dataset
 
-        if self.dataset is None:
-            self.dataset = Dataset.from_cache(self.needs.cache())
-        self.config = self.needs.config(self.handed_out["config"])
+        try:
+            if self.dataset is None:
+                self.dataset = Dataset.from_cache(self.needs.cache())
+            self.config = self.needs.config(self.handed_out["config"])
+        except (OSError, RequestError) as error:
+            if self.needs.images is None or self.team.size > 1:  # one host only, or processes on several
+                raise
+            return {"kind": "unfit", "node": get_runtime_context().get_node_id(), "error": str(error)}
+        return None
 
     def _begin(self) -> dict[str, Any]:
         from trainables.device import name_of

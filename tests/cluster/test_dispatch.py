@@ -1,6 +1,7 @@
 """The dispatcher alone, without Ray: what comes back from workers becomes rows, decisions and attempts."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from cluster.history import History
 from cluster.ledger import Ledger, read_rows
 from cluster.proposal import Decision, Proposal
 from cluster.record import TrialRecord
+from cluster.resources import Host, Place, Slot
 from foundation import HaltError
 
 Decide = Callable[[History, TrialRecord, dict[str, Any]], Decision | None]
@@ -233,6 +235,26 @@ def test_a_retired_worker_costs_its_next_trial_nothing(ledger: Ledger) -> None:
         run.lost(f"key{attempt}", "3 bad outcomes in a row", "retired")
     assert ledger.history.trials[0].live
     assert ledger.history.trials[0].losses() == 0
+
+
+def test_a_host_that_cannot_get_what_trials_need_costs_them_nothing_and_gets_no_more(ledger: Ledger) -> None:
+    hosts = [Host(2, 0, name="one", node="n1"), Host(3, 0, name="two", node="n2")]
+    run = dispatcher(ledger, count=9)
+    run.sharing.place = Place(Slot(1, 0.0), hosts)
+    for attempt in range(1, 2 * MOST_FAILURES):  # workers of that host all say it, and it is nobody's outcome
+        key = f"key{attempt}"
+        assert (run.hand_out(key) or {})["attempt"] == attempt
+        assert not run.report(key, {"kind": "unfit", "node": "n2", "error": "host two: its disk is full"})
+        run.finished(key)  # Ray lets go of it afterwards
+    record, place = ledger.history.trials[0], run.sharing.place
+    assert (record.live, record.losses(), run.halt) == (True, 0, None)
+    assert {(row["cause"], row["charged"], row["error"]) for row in record.lost} == {
+        ("unfit", False, "host two: its disk is full")
+    }
+    assert place.unfit == {"n2": "host two: its disk is full"}
+    assert (place.room(hosts), place.room(hosts[1:]), place.room(hosts, spare=1)) == (2, 0, 3)
+    assert json.loads(place.request()) == {"slot": {"cpu": 1, "gpu": 0.0}, "not_on": ["n2"]}
+    assert (run.hand_out("elsewhere") or {})["trial"] == 0
 
 
 def test_trials_that_all_fail_halt_the_search_and_wait_for_a_better_machine(ledger: Ledger) -> None:

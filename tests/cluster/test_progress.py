@@ -156,6 +156,18 @@ def test_a_lost_worker_is_said_once_with_its_cause(console):
     assert said.count("trial 0 cnn: lost its worker, attempt 1 (hung): epoch 2 hung: no end after 130 s [2J") == 1
 
 
+@pytest.mark.parametrize("console", [plain_console(), terminal()], ids=["plain", "terminal"])
+def test_a_host_that_gets_no_more_trials_is_said_with_the_whole_remedy(console):
+    progress = search_progress(console)
+    run = ObservedRun(progress)
+    error = f"host two: the images could not be fetched into '/{'long/' * 40}sent': make room there"
+    lost = {"attempt": 1, "charged": False, "alone": False, "cause": "unfit", "error": error}
+    run.write("lost", trial=run.begin(), **lost)
+    progress.close()
+    said = " ".join(console.file.getvalue().split())
+    assert said.count(f"trial 0 cnn: goes to another host, as all others do: {error}") == 1
+
+
 def test_plain_lines_of_a_second_attempt_and_of_a_final_training():
     progress = Progress(["final"], "demo", "val_accuracy", slots=1, wanted=2, console=plain_console())
     run = ObservedRun(progress)

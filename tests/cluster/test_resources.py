@@ -87,7 +87,7 @@ def test_a_head_that_takes_no_trials_does_not_count_among_the_hosts_with_cores()
 
 def test_hosts_that_may_come_count_and_what_nobody_knows_of_is_not_refused() -> None:
     head = Host(0, 0)
-    with pytest.raises(RequestError, match="the hosts have 0 cores and 0 GPUs"):
+    with pytest.raises(RequestError, match="the hosts have 0 cores and 0 GPUs: no worker has joined; `ray start --add"):
         choose_slot([head])
     assert choose_slot([head, Host(8, 1)]) == Slot(8, 1.0)
     assert choose_slot([head], others_may_come=True) == Slot(1, 0.0)

@@ -12,7 +12,7 @@ from cluster.history import History
 from cluster.ledger import Ledger, read_history, read_rows
 from cluster.progress import Progress
 from cluster.proposal import Proposal
-from cluster.resources import Host, Place, Slot, choose_slot, hosts_of, of_kind, requested
+from cluster.resources import Host, Place, Slot, choose_slot, hosts_of, of_kind
 from cluster.shares import FINEST, MeasuredGpu, alone, grown, share, share_of, within_memory
 
 GB = 10**9
@@ -255,16 +255,17 @@ def test_a_slot_stays_what_it_was_and_never_forgets_that_memory_is_short(
 
 
 def test_ray_is_asked_for_what_the_slot_says() -> None:
-    assert requested({"slot": Slot(2, 0.5).request()}) == {"cpu": 2, "gpu": 0.5}
-    assert requested({"slot": Slot(2, 0.0, GB).request()}) == {"cpu": 2, "gpu": 0.0, "memory": GB}
+    assert Slot(2, 0.5).request() == {"cpu": 2, "gpu": 0.5}
+    assert Slot(2, 0.0, GB).request() == {"cpu": 2, "gpu": 0.0, "memory": GB}
 
 
 def test_hosts_are_read_as_ray_lists_them() -> None:
     def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
-        return {"Alive": alive, "NodeManagerHostname": name, "Resources": resources}
+        return {"Alive": alive, "NodeManagerHostname": name, "NodeID": f"id-{name}", "Resources": resources}
 
     gpu = {"GPU": 2.0, "accelerator_type:T4": 1.0, "memory": 8.0 * GB}
     nodes = [node("a", CPU=4.0, **gpu), node("b", CPU=2.0), node("c", alive=False, CPU=2.0)]
-    assert hosts_of(SimpleNamespace(nodes=lambda: nodes)) == [Host(4, 2, 8 * GB, "T4", "a"), Host(2, 0, name="b")]
+    found = hosts_of(SimpleNamespace(nodes=lambda: nodes))
+    assert found == [Host(4, 2, 8 * GB, "T4", "a", "id-a"), Host(2, 0, name="b", node="id-b")]
     assert of_kind("T4") == {"accelerator_type:T4": 0.001}
     assert of_kind("") == {}

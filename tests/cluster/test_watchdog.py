@@ -8,6 +8,7 @@ import pytest
 from cluster.dispatch import Dispatcher
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
+from cluster.resources import Host, Place, Slot
 from cluster.watchdog import HOSTLESS_SECONDS, SAID_SECONDS, Standstill, Watchdog, allowed_seconds
 from foundation import HaltError
 
@@ -168,3 +169,21 @@ def test_hosts_that_others_hold_are_said_and_waited_for(tmp_path: Path) -> None:
     waiting.wait(2 * HOSTLESS_SECONDS)
     assert waiting.dispatcher.halt is None
     assert waiting.said == ["1 trial waiting for 1 min: the hosts are taken by others, or fetch the images."]
+
+
+def test_it_halts_at_once_where_no_host_is_left_that_gets_what_trials_need(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, rooms=0)
+    waiting.dispatcher.sharing.place = Place(Slot(1, 0.0), [Host(1, 0, node="n")])
+    waiting.wait(2)
+    assert waiting.dispatcher.halt is None
+    waiting.hall.report("c", kind="unfit", node="n", error="host two: its disk is full: make room there")
+    waiting.dispatcher.hand_out("d")
+    waiting.rooms = 1  # another one is there, or comes
+    waiting.wait(2)
+    assert waiting.dispatcher.halt is None
+    waiting.rooms = 0
+    waiting.wait(2)
+    assert isinstance(waiting.dispatcher.halt, HaltError)
+    said = "no other host has room for a trial, and host two: its disk is full: make room there"
+    assert str(waiting.dispatcher.halt) == said
+    assert waiting.woken == 1
