@@ -42,7 +42,8 @@ cluster.add_node(num_cpus=2, memory=2_600_000_000)
 inspection.ANSWER_SECONDS = 400.0  # whatever the machine is busy with
 sharing.run_in_slot = measured_footprints
 planning.measured_paces = lambda *_: [Paces("cnn", (1.0,), 1, 0.0, 0.05)]
-asked = {"data": data, "storage": storage, "name": "x", "arch": ["cnn"], "trials": 9, "epochs": 100_000}
+asked = {"data": data, "storage": storage, "name": "x", "cpus_per_trial": 1}
+asked |= {"arch": ["cnn"], "trials": 9, "epochs": 100_000}
 spec = checked_spec(asked | {"method": "random", "precision": "fp32", "address": cluster.address})
 said = []
 planned = planning.plan(spec, tell=said.append)
