@@ -48,6 +48,7 @@ class Lease:
         self._losing, self._refused = threading.Lock(), ""
         self._me = {**_this_process(), "token": uuid.uuid4().hex, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._number = self._take(tell)
+        self.folder.patience_seconds = 0.0  # what is refused is asked again by the thread, which tells when to give up
         self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 BRIEF_SECONDS = 10.0  # of a command that somebody looks at
 LONG_SECONDS = 60.0  # of a search: its lease, lost after 45 s, comes first where nothing of the store answers
-SILENT_SECONDS, SLOWEST_BYTES_PER_SECOND = 30.0, 100_000.0
+SILENT_SECONDS, SLOWEST_BYTES_PER_SECOND = 10.0, 100_000.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 2.0
 
 # What a server that is busy or away leads to. All else (no such object, not allowed, a full disk here) stays as it is.

@@ -22,7 +22,7 @@ from foundation import RequestError, cache_root, unknown_word, written_beside
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # by protocol; each is installed by the extra of the protocol's name
 EXTRAS = {"s3": "s3", "gs": "gcs"}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 15, "retries": {"total_max_attempts": 1}}},
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 10, "retries": {"total_max_attempts": 1}}},
     "file": {"auto_mkdir": True},
 }
 MEANT = {"NoCredentialsError": errno.EACCES, "PartialCredentialsError": errno.EACCES}  # else: the server is away

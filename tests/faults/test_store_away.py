@@ -11,6 +11,7 @@ from gate import NOTHING, Gate
 from processes import Command, rows
 from promises import broken_promises
 
+from cluster.lease import newest
 from cluster.ledger import LEDGER, read_history
 from cluster.remote import Remote, mirror_folder
 
@@ -63,11 +64,12 @@ def kept(s3: str) -> Path:
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for_whatever_it_does_meanwhile(s3: str, gate: Gate, asked) -> None:
-    folder = mirror_folder(s3) / "x"
-    with Command(*asked("--storage", s3, "--method", "random", epochs=25)) as running:
+    folder, stored = mirror_folder(s3) / "x", Remote(s3).under("x")
+    with Command(*asked("--storage", s3, "--method", "random", epochs=300)) as running:
+        running.until_row(folder, event="epoch", timeout=BEGIN_SECONDS)
         for state in ("refuse", "fail", "swallow"):
-            known = len(rows(folder))
-            running.until(lambda known=known: _epochs(folder, known), BEGIN_SECONDS)
+            held, known = newest(stored), len(rows(folder))  # once the lease is renewed, the next 45 s begin
+            running.until(lambda held=held, known=known: newest(stored) != held and _epochs(folder, known))
             gate.set(state)
             began = time.monotonic()
             running.until(lambda began=began: time.monotonic() - began > SHORT_SECONDS)
