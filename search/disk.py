@@ -49,7 +49,7 @@ def disk_bound(request: Request, state_bytes: int, slots: int, trials: int, fold
 
 def _largest_state(request: Request, space: Space) -> int:
     """Return it of those configurations that memory is reckoned from later: beside Ray's start both cost nothing."""
-    known = [request.preflight(space.architecture, config, memory=True) for config in candidates(space)]
+    known = [request.preflight(space.architecture, config) for config in candidates(space)]
     return max(each.state_bytes for each in known)
 
 

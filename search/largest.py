@@ -57,7 +57,7 @@ def _reckoned(request: Request, space: Space, config: Config) -> Largest | None:
     """
     from trainables.device import evaluation_batch
 
-    found = request.preflight(space.architecture, config, memory=True)
+    found = request.preflight(space.architecture, config)
     if found.impossible:
         return None
     _, height, width = request.cache.image_shape

@@ -20,7 +20,7 @@ class Preflight:
 
     That is its parameters, two values of the optimizer for each, as adam keeps them, and its buffers, in float32.
     `kept_bytes` are those of the tensors that one image's way forward keeps for the way back, in float32, when all that
-    ever trains does; `largest_bytes` those of the largest tensor on the way; both are 0 where they were not asked for.
+    ever trains does; `largest_bytes` those of the largest tensor on the way.
     """
 
     impossible: str | None
@@ -35,19 +35,16 @@ def preflight(
     image_shape: tuple[int, int, int],
     n_classes: int,
     source: str | None = None,
-    *,
-    memory: bool = False,
 ) -> Preflight:
     """Return what can be known of a model for images of a shape (channels, height, width) without computing.
 
-    What it needs of `memory` besides its state is counted if asked for: every layer is gone through for that. Whatever
-    fails in `source`, the text of a user's own file, is a reason too, and begins with its line.
+    Whatever fails in `source`, the text of a user's own file, is a reason too, and begins with its line.
     """
     import torch
 
     try:
         with _Kept() as kept:
-            model, logits = _followed(architecture, config, image_shape, n_classes, source, passing=not memory)
+            model, logits = _followed(architecture, config, image_shape, n_classes, source)
     except RequestError:
         raise
     except Exception as error:
@@ -66,8 +63,6 @@ def preflight(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
     state_bytes = _OVERHEAD_BYTES + 4 * (3 * parameters + buffers)
-    if not memory:
-        return Preflight(None, state_bytes)
     of_images = kept.but_for(model.parameters())
     return Preflight(None, state_bytes, sum(of_images) // _IMAGES, max(kept.largest, *of_images, 0) // _IMAGES)
 
@@ -124,7 +119,6 @@ def _followed(
     n_classes: int,
     source: str | None,
     *,
-    passing: bool = True,
     products: bool = True,
 ) -> tuple[Any, Any]:
     """Return the model and what it gives for `_IMAGES` images, by `shortcuts`; raises whatever building it raises."""
@@ -138,7 +132,7 @@ def _followed(
     leave_compiler_out()
     _, knobs = split(config)
     around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
-    with torch.device("meta"), shapes.shortcuts(passing=passing, products=products):
+    with torch.device("meta"), shapes.shortcuts(products=products):
         model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
         model.begin_epoch(_LATE_EPOCH)
         return model, model(torch.zeros(_IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None

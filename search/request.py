@@ -35,7 +35,7 @@ class Request:
     cache: ImageCache
     spaces: Mapping[str, Space]
     sources: Mapping[str, str]
-    _known: dict[tuple[str, bool], Preflight] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[str, Preflight] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def val_share(self) -> float:
@@ -52,18 +52,14 @@ class Request:
         """The number of validation images."""
         return sum(self.cache.counts["val"].values())
 
-    def preflight(self, architecture: str, config: Mapping[str, Any], *, memory: bool = False) -> Preflight:
-        """Return whether a configuration can be built for these images, and how large its state is; looked at once.
-
-        With `memory` also what else it needs of that.
-        """
+    def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
+        """Return whether a configuration can be built for these images, and how large it is; looked at once."""
         key = json.dumps([architecture, config], sort_keys=True)
-        known = self._known.get((key, True)) or self._known.get((key, memory))
-        if known is None:
+        if key not in self._known:
             shape, n_classes = self.cache.image_shape, len(self.cache.classes)
             source = self.sources.get(architecture)
-            known = self._known[key, memory] = preflight(architecture, config, shape, n_classes, source, memory=memory)
-        return known
+            self._known[key] = preflight(architecture, config, shape, n_classes, source)
+        return self._known[key]
 
 
 def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> Request:

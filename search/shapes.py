@@ -9,15 +9,15 @@ from torch.nn import functional, init
 from torch.overrides import TorchFunctionMode
 
 
-def shortcuts(*, passing: bool = True, products: bool = True) -> TorchFunctionMode:
+def shortcuts(*, products: bool = True) -> TorchFunctionMode:
     """Return a context in which tensors on the meta device are not filled, and are not gone through where their shape
-    tells all; what is learned from keeps for the way back as much as torch's own does. `passing` are activations, whose
-    memory torch counts itself, and `products` those of layers and convolutions, whose operations it counts.
+    tells all; what is learned from keeps for the way back as much as torch's own does. `products` are those of layers
+    and convolutions, whose operations torch counts.
 
     torch does it in Python there, operation by operation, with a library for symbols that takes 0.5 s to import. What
     does not fit is left to torch, and raises its errors.
     """
-    return _Shortcuts(_PLAIN | (_PASSING if passing else {}) | (_PRODUCTS if products else {}))
+    return _Shortcuts(_PLAIN | (_PRODUCTS if products else {}))
 
 
 class _Shortcuts(TorchFunctionMode):
@@ -50,9 +50,26 @@ def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
-def _each(images: Tensor, *_: Any, **__: Any) -> Tensor | None:
-    """Return what an activation gives: the shape of what it is given."""
-    return _empty(images, images.shape) if images.is_meta and images.is_floating_point() else None
+class _Activated(torch.autograd.Function):
+    """What an activation gives, by its shape alone; it keeps what it gave, or what it was given."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, keeps_result: bool, inplace: bool) -> Tensor:
+        result = images if inplace else _empty(images, images.shape)
+        if inplace:
+            ctx.mark_dirty(images)
+        ctx.save_for_backward(result if keeps_result else images)
+        return result
+
+
+def _activation(*, keeps_result: bool) -> Callable[..., Tensor | None]:
+    def activated(images: Tensor, *_: Any, inplace: bool = False, **__: Any) -> Tensor | None:
+        if not (images.is_meta and images.is_floating_point()):
+            return None
+        result: Tensor = _Activated.apply(images, keeps_result, inplace)
+        return result
+
+    return activated
 
 
 class _Dropped(torch.autograd.Function):
@@ -103,10 +120,12 @@ def _each_with(images: Tensor, other: object, **others: Any) -> Tensor | None:
     """Return what a difference or quotient gives that takes the first one's shape, and that nothing is learned from."""
     if others or not isinstance(other, Tensor) or not (images.is_meta and other.is_meta):
         return None
-    if images.requires_grad or other.requires_grad or other.dtype != images.dtype or other.dim() > images.dim():
+    if images.requires_grad or other.requires_grad or other.dtype != images.dtype or not other.is_floating_point():
+        return None
+    if other.dim() > images.dim():
         return None
     sides = zip(reversed(other.shape), reversed(images.shape), strict=False)
-    return _each(images) if all(side in (1, of_images) for side, of_images in sides) else None
+    return _empty(images, images.shape) if all(side in (1, of_images) for side, of_images in sides) else None
 
 
 class _Product(torch.autograd.Function):
@@ -167,14 +186,12 @@ _PLAIN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     Tensor.div: _each_with,
     functional.dropout: _dropout,
     functional.batch_norm: _batch_norm,
-}
-_PASSING: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
-    functional.relu: _each,
-    functional.leaky_relu: _each,
-    functional.elu: _each,
-    functional.gelu: _each,
-    functional.silu: _each,
-    torch.tanh: _each,
+    functional.relu: _activation(keeps_result=True),
+    functional.leaky_relu: _activation(keeps_result=False),
+    functional.elu: _activation(keeps_result=False),
+    functional.gelu: _activation(keeps_result=False),
+    functional.silu: _activation(keeps_result=False),
+    torch.tanh: _activation(keeps_result=True),
 }
 _PRODUCTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.linear: _linear,

@@ -53,7 +53,7 @@ def test_the_largest_configuration_is_no_smaller_than_any_that_is_drawn() -> Non
     (found,) = largest(asked)
     assert found.config["batch_size"] == 128
     for config in candidates(asked.spaces["vgg11"]):
-        known = asked.preflight("vgg11", config, memory=True)
+        known = asked.preflight("vgg11", config)
         assert found.trial_bytes >= config["batch_size"] * known.kept_bytes + known.state_bytes
 
 
