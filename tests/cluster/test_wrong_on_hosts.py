@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 OTHER_RAY = "2.59.0"
+HOME = Path.home()
 SMALL = "~/small"  # a cache folder on a file system of its own
 # It may add a host of one core, and never does.
 AUTOSCALER = "import time; time.sleep(10**6)"
@@ -61,7 +62,7 @@ def test_a_storage_or_a_disk_that_fails_one_host_stops_a_search_before_it_begins
     hosts.run("two", f"umount {at}")
     said = refused(hosts, search)
     assert "error: host two: the images are not there and take " in said
-    assert "'/root/small' has 0 MB free: make room there, or set CONVSCOUT_CACHE on that host" in said
+    assert f"'{HOME}/small' has 0 MB free: make room there, or set CONVSCOUT_CACHE on that host" in said
     assert "host one" not in said
     assert list(storage.iterdir()) == []
     hosts.run("two", f"mount -o remount,size=200m {SMALL}")  # the remedy
@@ -83,7 +84,7 @@ def test_a_late_host_whose_disk_fills_up_as_the_images_come_gets_no_trials(hosts
     assert {record.status for record in history.trials.values()} == {"completed"}
     unfit = [row for record in history.trials.values() for row in record.lost if row["cause"] == "unfit"]
     assert unfit, log.read_text()
-    why = "host two: the images could not be fetched into '/root/small/sent' (No space left on device): make room there"
+    why = f"host two: the images could not be fetched into '{HOME}/small/sent' (No space left on device): make room"
     assert unfit[0]["error"].startswith(why)
     assert not any(row["charged"] for record in history.trials.values() for row in record.lost)
     assert {row["host"] for record in history.trials.values() for row in record.started} == {"one"}
@@ -104,7 +105,7 @@ def test_a_worker_with_a_wrong_token_or_other_versions_is_told_so_and_keeps_out(
     assert said.split()[-1] == "exit=1"
     assert "raylet" not in hosts.run("one", "ps ax -o args")
     said = refused(hosts, f"doctor --address {address} --storage {hosts.shared}/runs", "one")
-    assert "this cluster wants a token, and the one in /root/.ray/auth_token is not the cluster's: put" in said
+    assert f"this cluster wants a token, and the one in {HOME}/.ray/auth_token is not the cluster's: put" in said
     with_other_ray(hosts, start, tmp_path)
     with_other_python(hosts, start)
 
