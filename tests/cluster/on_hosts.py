@@ -3,19 +3,13 @@
 import shlex
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hosts import Hosts
 
-from cluster.ledger import LEDGER, read_rows
-from foundation import RequestError
-
 TOKEN = "0123456789abcdef0123456789abcdef"
 WITH_TOKEN = f"mkdir -p ~/.ray; echo {TOKEN} > ~/.ray/auth_token; export RAY_AUTH_MODE=token;"
 SPACE = "batch_size: 16\naccumulation_steps: 1\ncnn: {depth: 1, filters: 8, dense_layers: 1, dense_units: 16}\n"
-
-Row = dict[str, Any]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 300.0, process: Any = None) -> Any:
@@ -26,13 +20,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = 300.0, process: Any 
         assert time.monotonic() < end, f"nothing of that within {seconds:.0f} s"
         time.sleep(0.5)
     return value
-
-
-def rows(folder: Path) -> list[Row]:
-    try:
-        return list(read_rows(folder / LEDGER))
-    except (FileNotFoundError, RequestError):
-        return []
 
 
 def asked(hosts: Hosts, *more: str, name: str = "x", trials: int = 4, epochs: int = 9) -> str:

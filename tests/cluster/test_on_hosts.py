@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from hosts import HOUSE, Hosts, missing, sweep
-from on_hosts import TOKEN, WITH_TOKEN, Row, asked, join, rows, start_by_hand, wait_for, workers
+from on_hosts import TOKEN, WITH_TOKEN, asked, join, start_by_hand, wait_for, workers
+from processes import Row, rows
 from promises import broken_promises
 
 from cluster.ledger import read_history

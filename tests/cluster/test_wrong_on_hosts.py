@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from hosts import Hosts, missing
-from on_hosts import WITH_TOKEN, asked, join, rows, start_by_hand, wait_for, workers
+from on_hosts import WITH_TOKEN, asked, join, start_by_hand, wait_for, workers
+from processes import rows
 from promises import broken_promises
 
 from cluster.ledger import read_history

@@ -17,7 +17,7 @@ from cluster.remote import Remote, mirror_folder
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
-SHORT_SECONDS = 20.0  # of 30 that are promised
+SHORT_SECONDS = 20.0  # as promised
 BEGIN_SECONDS, END_SECONDS = 400.0, 500.0
 
 
