@@ -1,10 +1,10 @@
 """Row 3: what full augmentation costs, in percent of an epoch's training time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from cifar import dataset
+from cifar import calibrated, dataset, described
 from measure import Figures, interleaved, table, tell
 
 import spaces
@@ -18,25 +18,27 @@ ROUNDS = 5
 
 
 def main() -> None:
-    """Measure the three architectures at 32 x 32 with and without, in turn; one thread, fp32, channels-last."""
+    """Measure the three architectures at 32 x 32 with and without, in turn, one thread, as a search trains them."""
     torch.set_num_threads(1)
     rows = []
     for architecture, images in IMAGES.items():
-        data = dataset(images, 32)
-        contenders = {"without": _epochs(architecture, data, {}), "full": _epochs(architecture, data, FULL)}
+        data, settings = dataset(images, 32), calibrated(architecture)
+        strengths = {"without": {}, "full": FULL}
+        contenders = {name: _epochs(architecture, data, settings, each) for name, each in strengths.items()}
         found = interleaved(contenders, ROUNDS)
-        rows.append((architecture, found["without"], found["full"], _cost_percent(found["full"], found["without"])))
-    text = table(("architecture", "without, images/s", "full, images/s", "cost, % of the time without"), rows)
-    text += (
-        f"\n\nMedian (min–max) of {ROUNDS} in turn, batches of 32, baselines, one thread, fp32, channels-last; without"
+        cost = _cost_percent(found["full"], found["without"])
+        rows.append((architecture, described(settings), found["without"], found["full"], cost))
+    text = table(
+        ("architecture", "settings", "without, images/s", "full, images/s", "cost, % of the time without"), rows
     )
-    text += f" validation. Full is {', '.join(f'{name} {strength:g}' for name, strength in FULL.items())}."
+    text += f"\n\nMedian (min–max) of {ROUNDS} in turn, batches of 32, baselines, one thread, settings as calibrated; "
+    text += f"without validation. Full is {', '.join(f'{name} {strength:g}' for name, strength in FULL.items())}."
     tell("augmentation.py", "What augmentation costs", text)
 
 
-def _epochs(architecture: str, data: Dataset, strengths: dict[str, Any]) -> Callable[[], float]:
-    training = Training(data, Settings())
-    training.begin(architecture, spaces.load(architecture).baseline | strengths, seed=1, epochs=100)
+def _epochs(architecture: str, data: Dataset, settings: Settings, strengths: Mapping[str, Any]) -> Callable[[], float]:
+    training = Training(data, settings)
+    training.begin(architecture, {**spaces.load(architecture).baseline, **strengths}, seed=1, epochs=100)
     return lambda: training.epoch().images_per_second
 
 

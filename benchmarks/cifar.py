@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 from measure import HOUSE
 
+import spaces
 from trainables.batches import Dataset
+from trainables.calibrate import Sample, calibrate
+from trainables.settings import Settings
 
 ZIP = Path(os.environ.get("CONVSCOUT_CIFAR10", HOUSE.parent / "shared" / "data" / "cifar10.zip"))
 
@@ -25,3 +28,14 @@ def dataset(train: int, val: int) -> Dataset:
         mean=(125.3, 123.0, 113.9),
         deviation=(63.0, 62.1, 66.7),
     )
+
+
+def calibrated(architecture: str) -> Settings:
+    """Return what a search with one core a trial would train its baseline in at 32 x 32: precision, memory format."""
+    sample = Sample(architecture, spaces.load(architecture).baseline)
+    return calibrate([sample], (3, 32, 32), 10, "auto", cores=1, gpus=0).settings[architecture]
+
+
+def described(settings: Settings) -> str:
+    """Return the precision and memory format in words."""
+    return f"{settings.precision}, {'channels-last' if settings.channels_last else 'contiguous'}"

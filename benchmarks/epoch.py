@@ -1,9 +1,10 @@
 """Row 1: an epoch of `Training` against a bare loop on tensors that are already in memory. No augmentation."""
 
 import time
+from functools import partial
 
 import torch
-from cifar import dataset
+from cifar import calibrated, dataset, described
 from measure import interleaved, ratios, table, tell
 from torch.nn import functional
 
@@ -19,25 +20,28 @@ MATRIX = 2048
 
 
 def main() -> None:
-    """Measure the three architectures at 32 x 32, one thread, fp32, channels-last."""
+    """Measure the three architectures at 32 x 32, one thread, as a search would train them."""
     torch.set_num_threads(1)
     rows = []
     for architecture, images in IMAGES.items():
-        data = dataset(images, 32)
-        ours, bare = _ours(architecture, data), _Bare(architecture, data)
-        found = interleaved({"ours": ours, "bare": bare, "matrix": _matrix_gflops}, rounds=5)
+        data, settings = dataset(images, 32), calibrated(architecture)
+        ours, bare = _ours(architecture, data, settings), _Bare(architecture, data, settings)
+        matrix = partial(_matrix_gflops, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+        found = interleaved({"ours": ours, "bare": bare, "matrix": matrix}, rounds=5)
         share = bare.gflop_per_image() * found["bare"].median / found["matrix"].median
-        rows.append((architecture, found["ours"], found["bare"], ratios(found["ours"], found["bare"]), f"{share:.0%}"))
-    text = table(("architecture", "ours, images/s", "bare loop, images/s", "ours / bare", "bare loop's share"), rows)
+        speeds = (found["ours"], found["bare"], ratios(found["ours"], found["bare"]))
+        rows.append((architecture, described(settings), *speeds, f"{share:.0%} of {found['matrix']}"))
+    columns = ("architecture", "settings", "ours, images/s", "bare loop, images/s", "ours / bare", "bare loop's share")
+    text = table(columns, rows)
     text += (
-        "\n\nMedian (min–max) of 5 in turn, batches of 32, baselines, one thread, fp32, channels-last. The share is "
+        "\n\nMedian (min–max) of 5 in turn, batches of 32, baselines, one thread, settings as calibrated. The share is "
     )
-    text += f"of the GFLOP/s of a {MATRIX} x {MATRIX} matrix product, measured in the same rounds ({found['matrix']})."
+    text += f"of the GFLOP/s of torch's {MATRIX} x {MATRIX} matrix product in that precision, in the same rounds."
     tell("epoch.py", "An epoch against a bare loop", text)
 
 
-def _ours(architecture: str, data: Dataset):  # type: ignore[no-untyped-def]
-    training = Training(data, Settings())
+def _ours(architecture: str, data: Dataset, settings: Settings):  # type: ignore[no-untyped-def]
+    training = Training(data, settings)
     training.begin(architecture, spaces.load(architecture).baseline, seed=1, epochs=100)
 
     def measure() -> float:
@@ -49,12 +53,13 @@ def _ours(architecture: str, data: Dataset):  # type: ignore[no-untyped-def]
 class _Bare:
     """The loop one would write by hand for speed: float tensors in memory, nothing measured, nothing kept."""
 
-    def __init__(self, architecture: str, data: Dataset) -> None:
+    def __init__(self, architecture: str, data: Dataset, settings: Settings) -> None:
         recipe, knobs = split(spaces.load(architecture).baseline)
         model = build_classifier(architecture, data.image_shape, 10, knobs, mean=data.mean, deviation=data.deviation)
-        self.model = model.to(memory_format=torch.channels_last)
+        memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.model, self.in_bf16 = model.to(memory_format=memory_format), settings.precision == "bf16"
         images = torch.from_numpy(data.images[data.train]).permute(0, 3, 1, 2).float()
-        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.images = images.contiguous(memory_format=memory_format)
         self.labels = torch.from_numpy(data.labels[data.train])
         self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
 
@@ -63,7 +68,9 @@ class _Bare:
         self.model.train()
         for part in torch.randperm(len(self.images)).split(32):
             self.optimizer.zero_grad()
-            functional.cross_entropy(self.model(self.images[part]), self.labels[part]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.in_bf16):
+                logits = self.model(self.images[part])
+            functional.cross_entropy(logits.float(), self.labels[part]).backward()
             self.optimizer.step()
         return len(self.images) / (time.perf_counter() - start)
 
@@ -76,8 +83,8 @@ class _Bare:
         return counter.get_total_flops() / 32 / 1e9
 
 
-def _matrix_gflops() -> float:
-    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+def _matrix_gflops(kind: torch.dtype) -> float:
+    a, b = torch.rand(MATRIX, MATRIX).to(kind), torch.rand(MATRIX, MATRIX).to(kind)
     start = time.perf_counter()
     a @ b
     return 2 * MATRIX**3 / (time.perf_counter() - start) / 1e9

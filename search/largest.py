@@ -55,13 +55,14 @@ def _reckoned(request: Request, space: Space, config: Config) -> Largest | None:
     image what is kept and two of the largest tensors, or in an evaluation three of them. With the 0.4 GB of a process
     that was 0.96 to 1.3 times what it took (the largest cnn, alexnet and vgg11 at 64 x 64).
     """
-    from trainables.device import evaluation_batch
+    from trainables.device import best_device, evaluation_batch
 
     found = request.preflight(space.architecture, config)
     if found.impossible:
         return None
     _, height, width = request.cache.image_shape
-    evaluated = min(request.n_val, evaluation_batch(height, width, config.get("input_size")))
+    at_once = evaluation_batch(best_device(gpus=0).type, height, width, config.get("input_size"))
+    evaluated = min(request.n_val, at_once)
     training = int(config["batch_size"]) * (found.kept_bytes + 2 * found.largest_bytes)
     of_images = max(training, 3 * evaluated * found.largest_bytes)
     return Largest(space.architecture, config, 2 * found.state_bytes + of_images, found.kept_bytes, found.largest_bytes)

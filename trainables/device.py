@@ -12,6 +12,8 @@ import torch
 
 EVALUATION_PIXELS = 2**21  # pixels per evaluation batch: 512 images of 64 x 64, 41 of 224 x 224
 EVALUATION_IMAGES = 512
+CPU_EVALUATION_PIXELS = 2**17  # 128 images of 32 x 32, as long as that is at least
+CPU_EVALUATION_IMAGES = 16
 IDLE_TICKS, IDLE_SHARE = 20, 0.8  # hundredths of a second, and how much of them
 
 _CORES = Path("/proc/stat")  # see proc_stat(5)
@@ -96,10 +98,16 @@ def give_freed_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def evaluation_batch(height: int, width: int, input_size: int | None) -> int:
-    """Return how many images of so many pixels are evaluated at once by a model that resizes them to `input_size`."""
+def evaluation_batch(device_type: str, height: int, width: int, input_size: int | None) -> int:
+    """Return how many images of so many pixels are evaluated at once by a model that resizes them to `input_size`.
+
+    Fewer on a CPU, where what does not fit into its caches is fetched from memory, and what is over 32 MB is got from
+    the system and given back each time: 1,000 images of 32 x 32 took the plain CNN 242 ms by 512 and 163 ms by 128,
+    and 164 of 96 x 96 took a ResNet-50 6.1 s by 82 and 4.3 s by 16.
+    """
     pixels = max(height * width, (input_size or 0) ** 2)
-    return max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
+    most = max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
+    return min(most, max(CPU_EVALUATION_IMAGES, CPU_EVALUATION_PIXELS // pixels)) if device_type == "cpu" else most
 
 
 def name_of(device: torch.device) -> str:

@@ -48,7 +48,7 @@ def measure_footprint(
     largest tensor.
     """
     batch = int(sample.config["batch_size"])
-    evaluated = min(n_val, evaluation_batch(*image_shape[1:], sample.config.get("input_size")))
+    evaluated = min(n_val, evaluation_batch(settings.device, *image_shape[1:], sample.config.get("input_size")))
     if settings.device == "cuda":
         return _on_gpu(sample, settings, image_shape, n_classes, batch, evaluated)
     few = min(batch, FEW_IMAGES)

@@ -59,7 +59,7 @@ def frozen_features(
 
     def parts() -> Iterator[Tensor]:
         every = torch.arange(count, device=batches.images.device)
-        for rows in torch.split(every, evaluation_batch(height, width, model.input_size)):
+        for rows in torch.split(every, evaluation_batch(batches.device.type, height, width, model.input_size)):
             images, _ = batches.take(rows)
             with torch.inference_mode(), autocast():
                 yield frozen(model.prepared(augmented(images) if augmented else images))

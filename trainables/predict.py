@@ -13,7 +13,7 @@ def predict(model: Classifier, images: NDArray[np.uint8], device: torch.device |
     """Return class probabilities (N x classes) for images N x H x W x C, in full precision."""
     device = device or best_device()
     model = model.to(device).eval()
-    batch = evaluation_batch(images.shape[1], images.shape[2], model.input_size)
+    batch = evaluation_batch(device.type, images.shape[1], images.shape[2], model.input_size)
     parts = []
     for start in range(0, len(images), batch):
         chunk = torch.from_numpy(np.array(images[start : start + batch])).to(device)  # a copy: torch wants it writable

@@ -95,6 +95,7 @@ class Training:
         )
         self.model.to(self.device).to(memory_format=self.memory_format)
         self.team.join(self.model, seed)
+        self.parameters = list(self.model.parameters())  # going through the model takes 100 us, each step
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
         self.micro_batch_divisor = micro_batch_divisor
@@ -106,9 +107,8 @@ class Training:
         self.epochs_done = 0
         self.validated: Validated | None = None
         self._frozen: dict[Any, Frozen | None] = {}
-        self.totals = torch.zeros(2, dtype=torch.float32 if self.device.type == "mps" else torch.float64).to(
-            self.device
-        )
+        numbers = torch.float32 if self.device.type == "mps" else torch.float64
+        self.totals = torch.zeros(2, dtype=numbers, device=self.device)
         self.captured = self._captured_steps()
         give_freed_memory_back()
         self.peak_memory = PeakMemory(self.device)
@@ -213,7 +213,7 @@ class Training:
         if self.captured is None or frozen:
             self._compute(number, parts, frozen)
         else:
-            layers = tuple(parameter.requires_grad for parameter in self.model.parameters())
+            layers = tuple(parameter.requires_grad for parameter in self.parameters)
             self.captured.take(layers, parts, lambda these: self._compute(0, these, None))
 
     def _compute(self, number: int, parts: Sequence[Tensor], frozen: Frozen | None) -> None:
@@ -233,7 +233,7 @@ class Training:
             with torch.no_grad():
                 self.totals[0] += functional.cross_entropy(logits, labels, reduction="sum") / copies
                 self.totals[1] += (logits.argmax(1) == labels).sum() / copies
-        self.team.add_up([each.grad for each in self.model.parameters() if each.grad is not None])
+        self.team.add_up([each.grad for each in self.parameters if each.grad is not None])
         self.optimizer.step()
 
     def _forward(self, part: Tensor, frozen: Frozen | None, augmented: Augment | None = None) -> tuple[Tensor, Tensor]:
@@ -257,7 +257,7 @@ class Training:
         if self.dataset.features is None or (augmentation and not views):
             return None
         view = self.epochs_done % views if augmentation else 0
-        layers = tuple(parameter.requires_grad for parameter in self.model.parameters())
+        layers = tuple(parameter.requires_grad for parameter in self.parameters)
         if (key := (layers, augmentation, view)) not in self._frozen:
             generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
             self._frozen[key] = frozen_features(
@@ -279,7 +279,8 @@ class Training:
         self.model.eval()
         frozen = self._frozen_features(())
         _, height, width = self.dataset.image_shape
-        for part in torch.split(self.val_indices, evaluation_batch(height, width, self.model.input_size)):
+        at_once = evaluation_batch(self.device.type, height, width, self.model.input_size)
+        for part in torch.split(self.val_indices, at_once):
             with torch.inference_mode():
                 logits, labels = self._forward(part, frozen)
                 losses.append(functional.cross_entropy(logits, labels, reduction="none"))

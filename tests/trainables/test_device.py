@@ -32,13 +32,22 @@ def test_the_device_is_that_of_the_slot(
 
 
 @pytest.mark.parametrize(
-    ("side", "input_size", "expected"),
-    [(32, None, 512), (64, None, 512), (224, None, 41), (32, 224, 41), (224, 96, 41), (2048, None, 1)],
+    ("side", "input_size", "on_gpu", "on_cpu"),
+    [
+        (32, None, 512, 128),
+        (64, None, 512, 32),
+        (96, None, 227, 16),
+        (224, None, 41, 16),
+        (32, 224, 41, 16),
+        (224, 96, 41, 16),
+        (2048, None, 1, 1),
+    ],
 )
 def test_an_evaluation_batch_is_as_large_as_what_the_network_sees_allows(
-    side: int, input_size: int | None, expected: int
+    side: int, input_size: int | None, on_gpu: int, on_cpu: int
 ) -> None:
-    assert evaluation_batch(side, side, input_size) == expected
+    assert evaluation_batch("cuda", side, side, input_size) == on_gpu
+    assert evaluation_batch("cpu", side, side, input_size) == on_cpu
 
 
 def test_the_peak_of_a_cpu_is_that_since_the_trial_began() -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from foundation import unknown_word
+from trainables.models._dropout import Dropout
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
@@ -84,8 +85,8 @@ def classifier_net(
     units = [filters * cells] + [dense_units] * dense_layers
     dense: list[nn.Module] = []
     for inputs, outputs in pairwise(units):
-        dense += [nn.Dropout(dropout), nn.Linear(inputs, outputs), activation_layer(activation)]
-    dense += [nn.Dropout(dropout), nn.Linear(units[-1], classes)]
+        dense += [Dropout(dropout), nn.Linear(inputs, outputs), activation_layer(activation)]
+    dense += [Dropout(dropout), nn.Linear(units[-1], classes)]
     net = nn.Sequential(
         OrderedDict(
             features=features,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models._cut import cut
+from trainables.models._dropout import Dropout
 from trainables.models._layers import activation_layer, initialise
 from trainables.models._weights import load_backbone, published_file, read_weights
 
@@ -144,7 +145,7 @@ def transfer_build(source: Backbone) -> Callable[..., nn.Module]:
             hidden.append(nn.BatchNorm1d(dense_units or source.features))
         if dense_units:
             hidden.append(activation_layer(activation))
-        head = nn.Sequential(*hidden, nn.Dropout(dropout), nn.Linear(dense_units or source.features, classes))
+        head = nn.Sequential(*hidden, Dropout(dropout), nn.Linear(dense_units or source.features, classes))
         initialise(head, activation)
         return TransferModel(
             backbone,
