@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prepare import prepare
-from table import OURS, table
+from table import OURS, read_runs, table, wins
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from measure import tell
@@ -94,12 +94,14 @@ def main() -> None:
             if not (repeat / "first.json").exists():
                 sys.exit(f"{name} failed before it proposed anything: see {repeat / name / 'output.txt'}")
     write_versions(out / "versions.json")
-    text = table(out, (OURS, *options.peers), options.seconds)
+    runs = read_runs(out, (OURS, *options.peers), options.seconds)
+    text = table(runs, options.seconds)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    repeats = len(list(out.glob("repeat-*")))
+    repeats = len(runs[OURS])
     versions = json.loads((out / "versions.json").read_text(encoding="utf-8"))
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("python", "cores"))
-    note = f"Median (range) of {repeats} repeats of {options.seconds:g} s by the clock, starts included; {said}."
+    won = f"Ours had the best validation accuracy in {wins(runs)} of {repeats} repeats."
+    note = f"{won} Median (range) of repeats of {options.seconds:g} s by the clock, starts included; {said}."
     tell("race/race.py", "The race", f"{text}\n\n{note}")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -103,15 +103,25 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     )
 
 
-def table(out: Path, names: Sequence[str], limit_seconds: float) -> str:
-    """Return the table in Markdown, over the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
+def read_runs(out: Path, names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:
+    """Return each contestant's runs, of the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
     repeats = sorted(
         path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names)
     )
-    if not repeats:
+    return {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
+
+
+def wins(runs: Mapping[str, Sequence[Run]]) -> int:
+    """Return in how many repeats nobody had a better validation accuracy than ours."""
+    best = {name: [run.best for run in its] for name, its in runs.items()}
+    return sum(ours == max(all_best) for ours, *all_best in zip(best[OURS], *best.values(), strict=True))
+
+
+def table(runs: Mapping[str, Sequence[Run]], limit_seconds: float) -> str:
+    """Return the table in Markdown."""
+    if not runs[OURS]:
         return "No repeat is whole."
-    runs = {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
-    rows = [HEADER, *(cells(name, runs[name], runs[OURS], limit_seconds) for name in names)]
+    rows = [HEADER, *(cells(name, runs[name], runs[OURS], limit_seconds) for name in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
