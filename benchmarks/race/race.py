@@ -18,7 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prepare import prepare
-from table import OURS, read_runs, table, wins
+from table import OURS, read_runs, table, whole_repeats, wins
+from whereabouts import sentence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from measure import tell
@@ -94,14 +95,18 @@ def main() -> None:
             if not (repeat / "first.json").exists():
                 sys.exit(f"{name} failed before it proposed anything: see {repeat / name / 'output.txt'}")
     write_versions(out / "versions.json")
-    runs = read_runs(out, (OURS, *options.peers), options.seconds)
+    names = (OURS, *options.peers)
+    repeats = whole_repeats(out, names)
+    if not repeats:
+        sys.exit(f"no repeat in {out} is whole: {', '.join(names)} each leave a log.jsonl")
+    runs = read_runs(repeats, names, options.seconds)
     text = table(runs, options.seconds)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    repeats = len(runs[OURS])
     versions = json.loads((out / "versions.json").read_text(encoding="utf-8"))
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("python", "cores"))
-    won = f"Ours had the best validation accuracy in {wins(runs)} of {repeats} repeats."
-    note = f"{won} Median (range) of repeats of {options.seconds:g} s by the clock, starts included; {said}."
+    won = f"Ours had the best validation accuracy in {wins(runs)} of {len(repeats)} repeats."
+    clock = f"Median (range) of repeats of {options.seconds:g} s by the clock, starts included"
+    note = f"{won} {sentence(repeats, options.seconds)} {clock}; {said}."
     tell("race/race.py", "The race", f"{text}\n\n{note}")
 
 

@@ -103,11 +103,13 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     )
 
 
-def read_runs(out: Path, names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:
-    """Return each contestant's runs, of the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
-    repeats = sorted(
-        path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names)
-    )
+def whole_repeats(out: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
+    return sorted(path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names))
+
+
+def read_runs(repeats: Sequence[Path], names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:
+    """Return each contestant's runs, repeat by repeat."""
     return {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
 
 
@@ -119,8 +121,6 @@ def wins(runs: Mapping[str, Sequence[Run]]) -> int:
 
 def table(runs: Mapping[str, Sequence[Run]], limit_seconds: float) -> str:
     """Return the table in Markdown."""
-    if not runs[OURS]:
-        return "No repeat is whole."
     rows = [HEADER, *(cells(name, runs[name], runs[OURS], limit_seconds) for name in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [
