@@ -14,9 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from table import FIRST
+
 CONVSCOUT = shared.HERE.parents[1] / ".venv" / "bin" / "convscout"
 NAME = "race"
-FIRST = 8
 
 
 def search(options: shared.Options, log: shared.Log, storage: Path) -> None:

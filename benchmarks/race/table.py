@@ -2,20 +2,27 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 OURS = "ours"
+FIRST = 8  # configurations that all begin with
 
 
 @dataclass(frozen=True)
 class Run:
-    """One contestant in one repeat: its epochs in order of time, as the rows of its log."""
+    """One contestant in one repeat: its epochs in order of time, as the rows of its log.
+
+    `paces` are the seconds from one epoch's end to the next one's, of each of the configurations that all begin with.
+    """
 
     epochs: tuple[dict[str, Any], ...]
+    paces: dict[int, float]
 
     @property
     def trials(self) -> int:
@@ -37,11 +44,33 @@ class Run:
         return min((row["time"] for row in self.epochs if row["val_accuracy"] >= wanted), default=math.inf)
 
 
-def read_run(log: Path, limit_seconds: float) -> Run:
-    """Return what a log says about the time that counts."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    rows = [row for line in lines if (row := json.loads(line))["time"] <= limit_seconds]
-    return Run(tuple(sorted(rows, key=lambda row: row["time"])))
+def read_run(folder: Path, limit_seconds: float) -> Run:
+    """Return what a contestant's log says about the time that counts."""
+    rows = [row for row in read_lines(folder / "log.jsonl") if row["time"] <= limit_seconds]
+    ledger = folder / "ledger.jsonl"  # ours, which knows when a trial began: one epoch is enough
+    paced = [row for row in read_lines(ledger) if row["event"] in ("started", "epoch")] if ledger.exists() else rows
+    return Run(tuple(sorted(rows, key=lambda row: row["time"])), paces(paced))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def paces(rows: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """Return the median seconds between two rows of a trial, of each of the first trials that has two.
+
+    All try the same configurations first, and number their trials in that order: `7`, or `4efe2_00007` for Ray.
+    """
+    times: defaultdict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        times[int(str(row["trial"]).rpartition("_")[2])].append(row["time"])
+    first = min(times, default=0)
+    return {
+        number - first: median(after - before for before, after in pairwise(its))
+        for number, its in times.items()
+        if number - first < FIRST and len(its) > 1
+    }
 
 
 def spread(values: Sequence[float], write: Callable[[float], str]) -> str:
@@ -70,6 +99,7 @@ HEADER = (
     "trials",
     "images trained",
     "ours / theirs",
+    "same configuration, times as fast",
     "best val. accuracy",
     "best at",
     "ours as good at",
@@ -89,12 +119,18 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     own = [run.reached(run.best) for run in runs]
     best_at = spread(own, seconds_text)
     if name == OURS:
-        return (*first, "", best, best_at, "", "", "")
+        return (*first, "", "", best, best_at, "", "", "")
     reached = [mine.reached(run.best) for mine, run in zip(ours, runs, strict=True)]
     ratios = [ratio(mine.images, run.images) for mine, run in zip(ours, runs, strict=True)]
+    faster = [
+        run.paces[number] / mine.paces[number]
+        for mine, run in zip(ours, runs, strict=True)
+        for number in mine.paces.keys() & run.paces.keys()
+    ]
     return (
         *first,
         spread(ratios, lambda value: f"{value:.2f}"),
+        spread(faster, lambda value: f"{value:.2f}") if faster else "",
         best,
         best_at,
         spread(reached, seconds_text),
@@ -110,7 +146,7 @@ def whole_repeats(out: Path, names: Sequence[str]) -> list[Path]:
 
 def read_runs(repeats: Sequence[Path], names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:
     """Return each contestant's runs, repeat by repeat."""
-    return {name: [read_run(repeat / name / "log.jsonl", limit_seconds) for repeat in repeats] for name in names}
+    return {name: [read_run(repeat / name, limit_seconds) for repeat in repeats] for name in names}
 
 
 def wins(runs: Mapping[str, Sequence[Run]]) -> int:
