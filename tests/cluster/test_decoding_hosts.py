@@ -33,8 +33,8 @@ from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers, Work
 
 work, data, house = Path(sys.argv[1]), sys.argv[2], os.getcwd()
 orders.PIXEL_BYTES = 28 * 28 * 3 * 10
-told, heard, changed = [], set(), threading.Condition()
-take, done, not_done = Work.take, Work.done, Work.not_done
+told, heard, unable, changed = [], set(), set(), threading.Condition()
+take, give_out, done, not_done = Work.take, Work.give_out, Work.done, Work.not_done
 
 def note(name):
     with changed:
@@ -47,6 +47,7 @@ def noted_done(self, rows, results, by=""):
 
 def noted_not_done(self, by, reason):
     not_done(self, by, reason)
+    unable.add(by)
     note(by)
 
 def wait(condition):
@@ -83,6 +84,8 @@ seeing = {"PYTHONPATH": os.pathsep.join([str(work / "seeing"), house]), "HERE": 
 add("lacks", THERE=str(work / "nowhere"), **seeing)
 add("differs", THERE=str(work / "other"), **seeing)
 Work.take = lambda self, most: (wait(lambda: len(heard - {""}) == 3), take(self, most))[1]
+# The one that can help is not to be done before the other two have said why they cannot.
+Work.give_out = lambda self, most: (wait(lambda: len(unable) == 2), give_out(self, most))[1]
 began = time.monotonic()
 three = made("three", cluster.address)
 seconds = time.monotonic() - began

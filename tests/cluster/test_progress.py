@@ -227,7 +227,7 @@ def test_nothing_goes_to_stdout(capsys):
 
 
 def test_the_live_table_shows_the_best_the_running_and_the_failed_trials_and_its_thread_ends():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     progress = search_progress(terminal(), metric="val_macro_f1")
     run = ObservedRun(progress, trials=40)
     for number in range(7):
@@ -248,9 +248,9 @@ def test_the_live_table_shows_the_best_the_running_and_the_failed_trials_and_its
     rows = [line.split() for line in text[text.rindex("running") :].splitlines()[2:4]]
     assert rows == [["8", "vgg11", "2/12", "1,234", "5.0", "%"], ["9", "cnn", "1/12", "–", "–"]]
     deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
         threading.Event().wait(0.01)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_the_live_table_stays_short_on_a_large_cluster():
