@@ -1,11 +1,19 @@
-"""What a configuration costs at the least: a time budget is not spent on what could not be trained within it."""
+"""What configurations cost: a time budget is not spent on what could not be trained in it, nor on a few dear ones."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from cluster.history import History
 from cluster.record import TrialRecord
+from search.pacing import reckoned
 from search.preflight import forward_flops
+from search.question import Prices
 from search.request import Request
+from spaces import Space
+from spaces.domains import Choice, Integer, bare, grid
+
+_MOST_KNOWN = 200  # trials that seconds are reckoned from
 
 
 class Costs:
@@ -19,13 +27,15 @@ class Costs:
         ] = {}  # by trial: how many epochs it had, and its best images a second
         self._baselines: dict[str, int] = {}  # operations of one image of each baseline; none where it cannot be built
         self._images = sum(request.cache.counts["train"].values())
+        self._of_values: dict[str, dict[str, dict[Any, int]]] = {}  # by architecture, knob and value
 
     def too_long(self, architecture: str, config: dict[str, Any], history: History) -> str | None:
-        """Return why a configuration could not end its epochs within the time budget, or None if it may.
+        """Return why a configuration could not end its epochs within what is left of the time budget, None if it may.
 
         The speed taken for it is the most operations a second that any epoch of this architecture has reached, or its
         baseline when the machine was measured, whatever else that did: so what is refused would take longer still.
-        None without a time budget, and before anything was measured.
+        None without a time budget, before anything was measured, and at the very end, when not even the smallest
+        configuration so far would be in time.
         """
         budget = self.request.spec.time_budget
         if budget is None:
@@ -35,13 +45,61 @@ class Costs:
         if not fastest:
             return None
         epochs = self.request.spec.epochs
+        left = max(0.0, budget - history.seconds["search"])
         seconds = epochs * self._images * self._flops_of(architecture, config) / fastest
-        if seconds <= budget:
+        least = epochs * self._images * min(map(self._flops_of_trial, records)) / fastest if records else 0.0
+        if seconds <= left or left < least <= budget:
             return None
         return (
-            f"its {epochs} epochs would take {seconds:.0f} s at least, at the best speed measured, and the time "
-            f"budget is {budget:g} s"
+            f"its {epochs} epochs would take {seconds:.0f} s at least, at the best speed measured, and {left:.0f} s of "
+            f"the time budget of {budget:g} s are left"
         )
+
+    def prices(self, space: Space, history: History) -> Prices | None:
+        """Return for each knob what its values cost: the logarithm of an epoch's seconds with it, weighted.
+
+        What is sought under a time budget is improvement per second (Snoek et al., 2012), and seconds count the less,
+        the more of them are gone (cost cooling; Lee et al., 2020): the weight falls from 1 to 0. A value's seconds are
+        those of the baseline with it, by operations and the trials so far; knobs that leave the operations as they
+        are, and those of real numbers, are not in it. None without a time budget, and before any epoch has ended.
+        """
+        budget = self.request.spec.time_budget
+        records = [each for each in history.searched(space.architecture) if each.epochs][-_MOST_KNOWN:]
+        if budget is None or not records:
+            return None
+        weight = max(0.0, 1 - history.seconds["search"] / budget)
+        of_values = self._flops_of_values(space)
+        flops = [each for of_knob in of_values.values() for each in of_knob.values()]
+        known = {len(flops) + at: each.seconds() / len(each.epochs) for at, each in enumerate(records)}
+        seconds, _ = reckoned([*flops, *map(self._flops_of_trial, records)], known)
+        every = iter(seconds)
+        return {
+            name: {value: weight * math.log(next(every)) for value in of_knob} for name, of_knob in of_values.items()
+        }
+
+    def _flops_of_values(self, space: Space) -> dict[str, dict[Any, int]]:
+        """Return the operations of the baseline with each value of a choice, or three of a range of whole numbers."""
+        if space.architecture not in self._of_values:
+            found: dict[str, dict[Any, int]] = {}
+            for name, knob in space.knobs.items():
+                if isinstance(bare(knob.domain), Choice | Integer):
+                    found[name] = self._flops_with(space, name, grid(knob.domain))
+            varying = {name: of_knob for name, of_knob in found.items() if len(set(of_knob.values())) > 1}
+            self._of_values[space.architecture] = varying
+        return self._of_values[space.architecture]
+
+    def _flops_with(self, space: Space, name: str, values: Sequence[Any]) -> dict[Any, int]:
+        configs = {value: dict(space.baseline) | {name: value} for value in values}
+        return {
+            value: self._flops_of(space.architecture, config)
+            for value, config in configs.items()
+            if not self.request.preflight(space.architecture, config).impossible
+        }
+
+    def _flops_of_trial(self, record: TrialRecord) -> int:
+        if record.trial not in self._flops:
+            self._flops[record.trial] = self._flops_of(record.architecture, record.config)
+        return self._flops[record.trial]
 
     def _calibrated(self, architecture: str, history: History) -> float:
         """Return the speed at which the baseline's first steps were trained when the machine was measured."""
@@ -65,9 +123,7 @@ class Costs:
             self._fastest[record.trial] = len(record.epochs), fastest
         if not fastest:
             return 0.0
-        if record.trial not in self._flops:
-            self._flops[record.trial] = self._flops_of(record.architecture, record.config)
-        return fastest * self._flops[record.trial]
+        return fastest * self._flops_of_trial(record)
 
     def _flops_of(self, architecture: str, config: dict[str, Any]) -> int:
         cache, source = self.request.cache, self.request.sources.get(architecture)

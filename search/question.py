@@ -1,6 +1,6 @@
 """What a search method is asked, and all it may know when it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -9,6 +9,7 @@ from foundation import seed_from
 from spaces import Space
 
 Config = dict[str, Any]
+Prices = Mapping[str, Mapping[Any, float]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Question:
 
     `index` counts the architecture's trials (0 is the baseline, which no method proposes), `refused` the
     configurations of earlier trials that were refused, `draw` those of this one. `observations` are the architecture's
-    trials in the order they were proposed, the baseline first, and then what was refused.
+    trials in the order they were proposed, the baseline first, and then what was refused. `prices` are, by knob and
+    value, what is taken off the logarithm of the improvement to be expected; ranges have three values, and what lies
+    between them is interpolated.
     """
 
     space: Space
@@ -34,6 +37,7 @@ class Question:
     draw: int
     seed: int
     observations: Sequence[Observation] = ()
+    prices: Prices | None = None
 
     def rng(self) -> Random:
         """Return the random numbers of this question, and of no other."""

@@ -26,7 +26,7 @@ from search.calibration import calibrate
 from search.cost import Costs
 from search.disk import disk_bound, largest_state
 from search.halving import Halving, out_of_patience, stopping
-from search.methods import METHODS
+from search.methods import METHODS, STARTUP
 from search.question import Observation, Question
 from search.request import (
     OnDecoded,
@@ -241,9 +241,10 @@ class Planner:
     def _propose(self, space: Space, records: Sequence[TrialRecord], history: History) -> Proposal | None:
         rejected: list[dict[str, Any]] = []
         refused = history.refused(space.architecture)
+        prices = self.costs.prices(space, history) if self.method.learns and len(records) >= STARTUP else None
         for draw in range(MAX_DRAWS):
             seen = self._observations(records, [*refused, *rejected]) if self.method.learns else ()
-            question = Question(space, len(records), len(refused), draw, self.spec.seed, seen)
+            question = Question(space, len(records), len(refused), draw, self.spec.seed, seen, prices)
             baseline = not records and draw == 0
             config = dict(space.baseline) if baseline else self.method.propose(question)
             if config is None:

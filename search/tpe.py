@@ -7,7 +7,7 @@ document of each observation: the same configurations, at 10,000 observations in
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hyperopt import hp, pyll, tpe
 from hyperopt.base import Domain as HyperoptDomain
 
-from search.question import Config, Observation, Question
+from search.question import Config, Observation, Prices, Question
 from spaces import Space
 from spaces.domains import Choice, Integer, LogUniform, Uniform, active, bare
 
@@ -33,7 +33,8 @@ def suggest(question: Question) -> dict[str, Any]:
     Only the rank of observations counts. A knob that is inactive in a configuration teaches nothing about itself.
     """
     space = question.space
-    raw = _model(json.dumps(space.rows())).drawn(space, question.observations, question.seed_of_draw())
+    model = _model(json.dumps(space.rows()))
+    raw = model.drawn(space, question.observations, question.seed_of_draw(), question.prices or {})
     config: dict[str, Any] = {}
     for name, knob in space.knobs.items():
         if active(knob.domain, config):
@@ -54,10 +55,14 @@ class _Model:
         self.domain = HyperoptDomain(lambda _: 0.0, {name: _expression(name, space) for name in self.names})
         self.observed, self.losses, posterior = tpe.build_posterior_wrapper(self.domain, PRIOR_WEIGHT, GAMMA)
         self.posterior = pyll.as_apply(posterior)
+        self.lines = {name: pyll.Literal(name) for name in self.names}
+        for name, node in self.posterior.pos_args[1].named_args:  # of 24 candidates, that of the best score
+            candidates, _, elsewhere = node.pos_args
+            node.pos_args[2] = elsewhere + pyll.scope.price_of(candidates, self.lines[name])
         self.splits = [node for node in pyll.dfs(self.posterior) if node.name == "ap_split_trials"]
         self._known: dict[int, tuple[Config, bytes]] = {}  # by id, with the object that keeps the id its own
 
-    def drawn(self, space: Space, observations: Sequence[Observation], seed: int) -> dict[str, float]:
+    def drawn(self, space: Space, observations: Sequence[Observation], seed: int, prices: Prices) -> dict[str, float]:
         """Return hyperopt's number of each knob for the configuration proposed after these observations."""
         count = len(observations)
         ranks = np.array([seen.rank for seen in observations], dtype=np.float64)
@@ -75,6 +80,7 @@ class _Model:
             self.observed["vals"]: known,
         }
         memo |= self._split(ranks, numbers, known)
+        memo |= {line: _line(name, space, prices.get(name, {})) for name, line in self.lines.items()}
         _, found = pyll.rec_eval(self.posterior, memo=memo, print_node_on_error=False)
         return {name: found[name][0] for name in self.names}
 
@@ -101,6 +107,19 @@ class _Model:
             row = [_raw(name, space, config[name]) if name in config else math.nan for name in self.names]
             kept = self._known[id(config)] = config, np.array(row, dtype=np.float64).tobytes()
         return kept[1]
+
+
+def price_of(candidates: Floats, line: tuple[list[float], list[float]]) -> Floats:
+    """Return what candidates of a knob cost, given hyperopt's numbers of some values, ascending, and their prices."""
+    return np.interp(candidates, *line)
+
+
+pyll.scope.define(price_of)
+
+
+def _line(name: str, space: Space, prices: Mapping[Any, float]) -> tuple[list[float], list[float]]:
+    """Return hyperopt's numbers of a knob's values and what they cost; all are for nothing where no price is known."""
+    return [_raw(name, space, value) for value in prices] or [0.0], list(prices.values()) or [0.0]
 
 
 def _expression(name: str, space: Space) -> Any:

@@ -1,5 +1,7 @@
 """A time budget is not spent on configurations that could not be trained within it."""
 
+import math
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import spaces
 from cluster.history import History
 from search.cost import Costs
-from search.preflight import forward_flops
+from search.preflight import Preflight, forward_flops
 from search.request import Request
 from search.run import COSTED_DRAWS, Planner
 from search.spec import checked_spec
@@ -63,7 +65,8 @@ def test_what_could_not_end_within_the_budget_is_drawn_again_and_said() -> None:
     assert refused
     assert all(flops(row["config"]) > most and row["cause"] == "too_long" for row in refused)
     assert refused[0]["why"].startswith("its 10 epochs would take ")
-    assert refused[0]["why"].endswith("s at least, at the best speed measured, and the time budget is 100 s")
+    left = "s at least, at the best speed measured, and 100 s of the time budget of 100 s are left"
+    assert refused[0]["why"].endswith(left)
 
 
 def test_without_a_budget_or_with_a_long_one_the_proposals_are_the_same() -> None:
@@ -117,3 +120,85 @@ def test_tpe_learns_from_what_was_refused() -> None:
         history.apply({**row, "time": 0.0, "incarnation": 1})
     refused = [len(propose(planner, history)[1]) for _ in range(5)]
     assert max(refused) < COSTED_DRAWS
+
+
+def trained(planner: Planner, trials: int, seconds: Callable[[dict[str, Any]], float], gone: int = 0) -> History:
+    """Return what is known when so many trials have had an epoch of so many seconds, the larger ones the better."""
+    history = History()
+    for trial in range(trials):
+        config, _ = propose(planner, history)
+        figures = {"seconds": seconds(config), "images_per_second": 1000 / seconds(config)}
+        epoch(history, trial, val_accuracy=flops(config) / 1e9, **figures)
+        row = {"event": "ended", "trial": trial, "status": "completed", "seq": history.last_seq + 1}
+        history.apply({**row, "time": 0.0, "incarnation": 1})
+    history.seconds["search"] = gone
+    return history
+
+
+def by_operations(config: dict[str, Any]) -> float:
+    return 1.0 + flops(config) / 1e7
+
+
+def test_what_a_value_costs_are_the_seconds_of_the_baseline_with_it() -> None:
+    planner = Planner(request(time_budget="1h"))
+    found = Costs(planner.request).prices(planner.request.spaces["cnn"], trained(planner, 9, by_operations))
+    assert found is not None
+    baseline = planner.request.spaces["cnn"].baseline
+    assert set(found) == {"depth", "filters", "kernel", "dense_layers", "dense_units"}  # not the batch size, nor rates
+    assert list(found["depth"]) == [2, 4, 6]
+    for filters, price in found["filters"].items():
+        assert math.exp(price) == pytest.approx(by_operations(baseline | {"filters": filters}), rel=0.01)
+
+
+@pytest.mark.parametrize(("gone", "weight"), [(0, 1.0), (900, 0.75), (3600, 0.0), (4000, 0.0)])
+def test_seconds_count_the_less_the_more_of_them_are_gone(gone: int, weight: float) -> None:
+    planner = Planner(request(time_budget="1h"))
+    space = planner.request.spaces["cnn"]
+    found, first = (
+        Costs(planner.request).prices(space, trained(planner, 9, by_operations, gone=each)) for each in (gone, 0)
+    )
+    assert found
+    assert first
+    assert found["filters"][64] == pytest.approx(weight * first["filters"][64])
+
+
+def test_nothing_has_a_price_without_a_time_budget_or_before_an_epoch_has_ended() -> None:
+    for time_budget, trials in ((None, 9), ("1h", 0)):
+        planner = Planner(request(time_budget=time_budget))
+        history = trained(planner, trials, by_operations)
+        assert Costs(planner.request).prices(planner.request.spaces["cnn"], history) is None
+
+
+class NoneOfSixLayers(Request):
+    def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
+        return Preflight("too deep") if config["depth"] == 6 else super().preflight(architecture, config)
+
+
+def test_a_value_that_cannot_be_built_has_no_price() -> None:
+    asked = request(time_budget="1h")
+    history = trained(Planner(asked), 9, by_operations)
+    found = Costs(NoneOfSixLayers(asked.spec, asked.cache, asked.spaces, {})).prices(asked.spaces["cnn"], history)
+    assert found is not None
+    assert list(found["depth"]) == [2, 4]
+
+
+def test_tpe_proposes_cheaper_configurations_under_a_time_budget() -> None:
+    operations = {}
+    for time_budget in (None, "1h"):
+        planner = Planner(request(time_budget=time_budget, method="tpe"))
+        history = trained(planner, 12, by_operations)
+        configs = [propose(planner, history)[0] for _ in range(10)]
+        operations[time_budget] = sum(map(flops, configs)) / len(configs)
+    assert operations["1h"] < operations[None] / 2
+
+
+def test_near_the_end_only_what_can_still_end_is_proposed_and_then_anything() -> None:
+    planner, history = Planner(request(time_budget="1000s")), History()
+    baseline, _ = propose(planner, history)
+    epoch(history, 0, images_per_second=200.0)  # 5 s an epoch of the baseline, 50 s in all
+    costs = Costs(planner.request)
+    for left, smallest, large in ((1000, None, None), (60, None, "left"), (3, None, None)):
+        history.seconds["search"] = 1000 - left
+        assert costs.too_long("cnn", baseline, history) is smallest
+        found = costs.too_long("cnn", baseline | {"filters": 64}, history)
+        assert (found is None) == (large is None), left
