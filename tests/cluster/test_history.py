@@ -1,4 +1,6 @@
+import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -168,3 +170,24 @@ def test_the_place_of_an_ended_trial_is_found_anew_when_it_goes_on() -> None:
     assert [record.trial for record in ranked(trials, "val_accuracy")] == [trial, other]
     run.end(trial, "lost")
     assert [record.trial for record in ranked(trials, "val_accuracy")] == [other, trial]
+
+
+def test_rows_with_the_same_names_are_kept_in_half_the_memory_and_are_what_they_were() -> None:
+    history = history_with_a_trial()
+    given = [
+        row(2 + number, "epoch", trial=0, attempt=1, epoch=number, seconds=0.5, **{f"figure{i}": i for i in range(12)})
+        for number in range(1, 9)
+    ]
+    for each in given:
+        history.apply(json.loads(json.dumps(each)))
+    kept = history.trials[0].epochs
+    assert kept == given
+    assert json.dumps(kept) == json.dumps(given)  # in the same order, too
+    assert sum(map(sys.getsizeof, kept[2:])) < 0.65 * sum(map(sys.getsizeof, given[2:]))
+
+
+def test_a_name_that_python_uses_itself_is_a_name_like_others() -> None:
+    history = history_with_a_trial()
+    history.apply(row(2, "epoch", trial=0, attempt=1, epoch=1, seconds=0.5, **{"__class__": "x", "__dict__": 1, "": 2}))
+    (kept,) = history.trials[0].epochs
+    assert (kept["__class__"], kept["__dict__"], kept[""]) == ("x", 1, 2)
