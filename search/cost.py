@@ -10,10 +10,11 @@ from search.pacing import reckoned
 from search.preflight import forward_flops
 from search.question import Prices
 from search.request import Request
-from spaces import Space
+from spaces import TRAINING, Space
 from spaces.domains import Choice, Integer, bare, grid
 
 _MOST_KNOWN = 200  # trials that seconds are reckoned from
+_LEAST_SECONDS = 1e-3  # of an epoch: nothing is free
 
 
 class Costs:
@@ -27,7 +28,7 @@ class Costs:
         ] = {}  # by trial: how many epochs it had, and its best images a second
         self._baselines: dict[str, int] = {}  # operations of one image of each baseline; none where it cannot be built
         self._images = sum(request.cache.counts["train"].values())
-        self._of_values: dict[str, dict[str, dict[Any, int]]] = {}  # by architecture, knob and value
+        self._of_values: dict[str, dict[str, list[tuple[Any, int]]]] = {}  # by architecture and knob
 
     def too_long(self, architecture: str, config: dict[str, Any], history: History) -> str | None:
         """Return why a configuration could not end its epochs within what is left of the time budget, None if it may.
@@ -64,37 +65,38 @@ class Costs:
         are, and those of real numbers, are not in it. None without a time budget, and before any epoch has ended.
         """
         budget = self.request.spec.time_budget
-        records = [each for each in history.searched(space.architecture) if each.epochs][-_MOST_KNOWN:]
+        records = [each for each in history.searched(space.architecture)[-_MOST_KNOWN:] if each.seconds() > 0]
         if budget is None or not records:
             return None
         weight = max(0.0, 1 - history.seconds["search"] / budget)
         of_values = self._flops_of_values(space)
-        flops = [each for of_knob in of_values.values() for each in of_knob.values()]
+        flops = [each for of_knob in of_values.values() for _, each in of_knob]
         known = {len(flops) + at: each.seconds() / len(each.epochs) for at, each in enumerate(records)}
         seconds, _ = reckoned([*flops, *map(self._flops_of_trial, records)], known)
-        every = iter(seconds)
+        logarithms = (math.log(max(each, _LEAST_SECONDS)) for each in seconds)
         return {
-            name: {value: weight * math.log(next(every)) for value in of_knob} for name, of_knob in of_values.items()
+            name: [(value, weight * next(logarithms)) for value, _ in of_knob] for name, of_knob in of_values.items()
         }
 
-    def _flops_of_values(self, space: Space) -> dict[str, dict[Any, int]]:
+    def _flops_of_values(self, space: Space) -> dict[str, list[tuple[Any, int]]]:
         """Return the operations of the baseline with each value of a choice, or three of a range of whole numbers."""
         if space.architecture not in self._of_values:
-            found: dict[str, dict[Any, int]] = {}
-            for name, knob in space.knobs.items():
-                if isinstance(bare(knob.domain), Choice | Integer):
-                    found[name] = self._flops_with(space, name, grid(knob.domain))
-            varying = {name: of_knob for name, of_knob in found.items() if len(set(of_knob.values())) > 1}
+            of_knobs = {
+                name: self._flops_with(space, name, grid(knob.domain))
+                for name, knob in space.knobs.items()
+                if name not in TRAINING and isinstance(bare(knob.domain), Choice | Integer)
+            }
+            varying = {name: found for name, found in of_knobs.items() if len({each for _, each in found}) > 1}
             self._of_values[space.architecture] = varying
         return self._of_values[space.architecture]
 
-    def _flops_with(self, space: Space, name: str, values: Sequence[Any]) -> dict[Any, int]:
-        configs = {value: dict(space.baseline) | {name: value} for value in values}
-        return {
-            value: self._flops_of(space.architecture, config)
-            for value, config in configs.items()
+    def _flops_with(self, space: Space, name: str, values: Sequence[Any]) -> list[tuple[Any, int]]:
+        configs = [(value, dict(space.baseline) | {name: value}) for value in values]
+        return [
+            (value, self._flops_of(space.architecture, config))
+            for value, config in configs
             if not self.request.preflight(space.architecture, config).impossible
-        }
+        ]
 
     def _flops_of_trial(self, record: TrialRecord) -> int:
         if record.trial not in self._flops:

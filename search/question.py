@@ -9,7 +9,7 @@ from foundation import seed_from
 from spaces import Space
 
 Config = dict[str, Any]
-Prices = Mapping[str, Mapping[Any, float]]
+Prices = Mapping[str, Sequence[tuple[Any, float]]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Question:
 
     `index` counts the architecture's trials (0 is the baseline, which no method proposes), `refused` the
     configurations of earlier trials that were refused, `draw` those of this one. `observations` are the architecture's
-    trials in the order they were proposed, the baseline first, and then what was refused. `prices` are, by knob and
-    value, what is taken off the logarithm of the improvement to be expected; ranges have three values, and what lies
-    between them is interpolated.
+    trials in the order they were proposed, the baseline first, and then what was refused. `prices` are, by knob and for
+    its values in order, what is taken off the logarithm of the improvement to be expected; ranges have three values,
+    and what lies between them is interpolated.
     """
 
     space: Space

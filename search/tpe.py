@@ -7,7 +7,7 @@ document of each observation: the same configurations, at 10,000 observations in
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -80,7 +80,7 @@ class _Model:
             self.observed["vals"]: known,
         }
         memo |= self._split(ranks, numbers, known)
-        memo |= {line: _line(name, space, prices.get(name, {})) for name, line in self.lines.items()}
+        memo |= {line: _line(name, space, prices.get(name, ())) for name, line in self.lines.items()}
         _, found = pyll.rec_eval(self.posterior, memo=memo, print_node_on_error=False)
         return {name: found[name][0] for name in self.names}
 
@@ -117,9 +117,9 @@ def price_of(candidates: Floats, line: tuple[list[float], list[float]]) -> Float
 pyll.scope.define(price_of)
 
 
-def _line(name: str, space: Space, prices: Mapping[Any, float]) -> tuple[list[float], list[float]]:
+def _line(name: str, space: Space, prices: Sequence[tuple[Any, float]]) -> tuple[list[float], list[float]]:
     """Return hyperopt's numbers of a knob's values and what they cost; all are for nothing where no price is known."""
-    return [_raw(name, space, value) for value in prices] or [0.0], list(prices.values()) or [0.0]
+    return [_raw(name, space, value) for value, _ in prices] or [0.0], [price for _, price in prices] or [0.0]
 
 
 def _expression(name: str, space: Space) -> Any:

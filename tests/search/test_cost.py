@@ -14,6 +14,7 @@ from search.preflight import Preflight, forward_flops
 from search.request import Request
 from search.run import COSTED_DRAWS, Planner
 from search.spec import checked_spec
+from spaces import Choice, Knob
 
 
 def request(*, time_budget: str | None, method: str = "random") -> Request:
@@ -33,7 +34,8 @@ def epoch(history: History, trial: int, images_per_second: float, **more: Any) -
 def propose(planner: Planner, history: History) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     proposal = planner.next_work(history)
     assert proposal is not None
-    row = {"trial": history.next_trial(), "role": "search", "architecture": "cnn", "config": proposal.config}
+    row = {"trial": history.next_trial(), "role": "search", "architecture": proposal.architecture}
+    row |= {"config": proposal.config}
     row |= {"seed": proposal.seed, "work": proposal.work, "method": proposal.method}
     history.apply({"seq": history.last_seq + 1, "time": 0.0, "incarnation": 1, "event": "proposed", **row})
     start = {"trial": row["trial"], "attempt": 1, "n_params": 1}
@@ -145,8 +147,8 @@ def test_what_a_value_costs_are_the_seconds_of_the_baseline_with_it() -> None:
     assert found is not None
     baseline = planner.request.spaces["cnn"].baseline
     assert set(found) == {"depth", "filters", "kernel", "dense_layers", "dense_units"}  # not the batch size, nor rates
-    assert list(found["depth"]) == [2, 4, 6]
-    for filters, price in found["filters"].items():
+    assert [value for value, _ in found["depth"]] == [2, 4, 6]
+    for filters, price in found["filters"]:
         assert math.exp(price) == pytest.approx(by_operations(baseline | {"filters": filters}), rel=0.01)
 
 
@@ -159,7 +161,7 @@ def test_seconds_count_the_less_the_more_of_them_are_gone(gone: int, weight: flo
     )
     assert found
     assert first
-    assert found["filters"][64] == pytest.approx(weight * first["filters"][64])
+    assert dict(found["filters"]) == pytest.approx({n: weight * price for n, price in first["filters"]})
 
 
 def test_nothing_has_a_price_without_a_time_budget_or_before_an_epoch_has_ended() -> None:
@@ -179,7 +181,7 @@ def test_a_value_that_cannot_be_built_has_no_price() -> None:
     history = trained(Planner(asked), 9, by_operations)
     found = Costs(NoneOfSixLayers(asked.spec, asked.cache, asked.spaces, {})).prices(asked.spaces["cnn"], history)
     assert found is not None
-    assert list(found["depth"]) == [2, 4]
+    assert [value for value, _ in found["depth"]] == [2, 4]
 
 
 def test_tpe_proposes_cheaper_configurations_under_a_time_budget() -> None:
@@ -202,3 +204,24 @@ def test_near_the_end_only_what_can_still_end_is_proposed_and_then_anything() ->
         assert costs.too_long("cnn", baseline, history) is smallest
         found = costs.too_long("cnn", baseline | {"filters": 64}, history)
         assert (found is None) == (large is None), left
+
+
+def test_lists_have_prices_as_numbers_have_and_epochs_of_no_time_tell_nothing() -> None:
+    source = (
+        "from torch import nn\n\ndef build(image_shape, classes, *, widths):\n"
+        "    return nn.Sequential(nn.Conv2d(3, widths[0], 3), nn.Flatten(), nn.Linear(900 * widths[0], classes))\n"
+    )
+    space = spaces.assembled("mine", {"widths": Knob(Choice(([8], [64])), "", "two")}, {"widths": [8]})
+    asked = request(time_budget="1h")
+    planner = Planner(Request(asked.spec, asked.cache, {"mine": space}, {"mine": source}))
+    history = History()
+    propose(planner, history)
+    epoch(history, 0, images_per_second=1.0, seconds=0.0)
+    assert Costs(planner.request).prices(space, history) is None
+    epoch(history, 0, images_per_second=1.0, seconds=4.0)
+    found = Costs(planner.request).prices(space, history)
+    assert found is not None
+    (small, low), (large, high) = found["widths"]
+    assert (small, large) == ([8], [64])
+    assert low == pytest.approx(math.log(2.0))
+    assert high >= low

@@ -67,9 +67,10 @@ def test_a_price_that_all_values_have_changes_nothing_and_a_high_one_is_not_paid
     seen = observed(space, 40, rng)
     for draw in range(20):
         asked = Question(space, 40, 0, draw, 0, seen)
-        equal = {"filters": {16: 2.0, 32: 2.0, 64: 2.0}, "depth": {2: -1.0, 4: -1.0, 6: -1.0}}
+        equal = {"filters": [(16, 2.0), (32, 2.0), (64, 2.0)], "depth": [(2, -1.0), (4, -1.0), (6, -1.0)]}
         assert suggest(replace(asked, prices=equal)) == suggest(asked)
-        dear = suggest(replace(asked, prices={"filters": {16: 9.0, 32: 0.0, 64: 9.0}, "depth": {2: 0.0, 4: 40.0}}))
+        rising = {"filters": [(16, 9.0), (32, 0.0), (64, 9.0)], "depth": [(2, 0.0), (4, 40.0)]}
+        dear = suggest(replace(asked, prices=rising))
         assert (dear["filters"], dear["depth"]) == (32, 2)
         same = set(space.knobs) - {"filters", "depth"}
         assert {name: dear.get(name) for name in same} == {name: suggest(asked).get(name) for name in same}
