@@ -86,9 +86,10 @@ def sentences(found: "Plan", analysis: "Price", spec: "SearchSpec", price_per_ho
         f"{count(found.slots, 'slot')} of {count(slot.cpus, 'core')}{gpus} ({found.device})."
     ]
     if begun.low < spec.trials:
+        more = " TPE begins with cheap ones, so more may." if spec.method.startswith("tpe") else ""
         said.append(
             f"Of {count(spec.trials, 'trial')}, {begun.middle} [{begun.low} to {begun.high}] begin within the time "
-            "budget."
+            f"budget.{more}"
         )
     if found.grows:
         said.append("That is with the hosts there are now: others may come while it runs, and it then takes less time.")

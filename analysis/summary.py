@@ -80,7 +80,7 @@ def _searched(experiment: dict[str, Any], search: dict[str, Any]) -> list[str]:
     rejected = search["rejected"]
     again = [count(rejected["impossible"], "impossible configuration")] if "impossible" in rejected else []
     if "too_long" in rejected:
-        again.append(f"{count(rejected['too_long'], 'configuration')} too slow for the time budget")
+        again.append(f"{count(rejected['too_long'], 'configuration')} too slow for what was left of the time budget")
     redrawn = f"; {joined(again)} drawn again" if again else ""
     n_refused = experiment.get("n_refused") or 0
     refused = f"; {count(n_refused, 'file')} refused" if n_refused else ""

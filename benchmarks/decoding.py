@@ -23,7 +23,7 @@ from trainables.cache import ImageCache, open_cache, prepare
 CORES = len(os.sched_getaffinity(0))
 CHUNK = 64
 PROCESSES, ROUNDS = 8, 5
-SMALL, PHOTOS = 5000, 500
+SMALL, PHOTOS, LARGE = 5000, 500, 30
 
 
 def main() -> None:
@@ -36,10 +36,12 @@ def main() -> None:
         _touch(asked.touch)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        small, photos = Path(scratch, "small"), Path(scratch, "photos")
+        small, photos, large = (Path(scratch, name) for name in ("small", "photos", "large"))
         write_cifar(small, SMALL)
-        _write_photos(photos, PHOTOS)
-        text = _decoding({small: 32, photos: 224}, Path(scratch))
+        _write_made(photos, PHOTOS, (240, 320))
+        _write_made(large, LARGE, (3024, 4032))
+        sizes = ((small, "32 x 32", 32), (photos, "320 x 240", 224), (large, "4032 x 3024", 224))
+        text = _decoding(sizes, Path(scratch))
         text += "\n\n" + _found_again(ZIP if ZIP.exists() else small, Path(scratch))
     tell("decoding.py", "Decoding, once", text)
 
@@ -60,10 +62,6 @@ def write_cifar(folder: Path, count: int, skip: int = 0) -> None:
                 target.write_bytes(archive.read(name))
 
 
-def _write_photos(folder: Path, count: int) -> None:
-    _write_made(folder, count, (240, 320))
-
-
 def _write_made(folder: Path, count: int, shape: tuple[int, int], first: int = 0) -> None:
     """Write smooth random images (height, width) with a little noise, which compress about as photographs do."""
     height, width = shape
@@ -71,15 +69,15 @@ def _write_made(folder: Path, count: int, shape: tuple[int, int], first: int = 0
         rng = np.random.default_rng(number)
         coarse = rng.integers(0, 256, (max(height // 10, 4), max(width // 10, 4), 3), dtype=np.uint8)
         smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        pixels = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+        pixels = np.clip(smooth + 4 * rng.standard_normal(smooth.shape, np.float32), 0, 255).astype(np.uint8)
         target = folder / f"class{number % 10}" / f"{number:05d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 85))[1].tobytes())
 
 
-def _decoding(folders: dict[Path, int], scratch: Path) -> str:
+def _decoding(folders: Sequence[tuple[Path, str, int]], scratch: Path) -> str:
     rows = []
-    for folder, size in folders.items():
+    for folder, pixels, size in folders:
         files = sorted(folder.glob("*/*.jpg"))
         contenders = {
             "ours": _ours(folder, size, scratch, len(files)),
@@ -88,7 +86,8 @@ def _decoding(folders: dict[Path, int], scratch: Path) -> str:
         }
         found = interleaved(contenders, ROUNDS)
         faster = max(found["all"], found["one"], key=lambda figures: figures.median)
-        what = f"{len(files):,} {'CIFAR-10' if size == 32 and ZIP.exists() else 'made'} files to {size} x {size}"
+        of = "CIFAR-10" if size == 32 and ZIP.exists() else "made"
+        what = f"{len(files):,} {of} files of {pixels} to {size} x {size}"
         rows.append((what, *found.values(), ratios(found["ours"], faster)))
     threads = f"OpenCV, {CORES} threads, images/s"
     text = table(("", "ours, images/s", threads, "OpenCV, 1 thread, images/s", "ours / the faster"), rows)

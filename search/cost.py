@@ -62,11 +62,12 @@ class Costs:
         What is sought under a time budget is improvement per second (Snoek et al., 2012), and seconds count the less,
         the more of them are gone (cost cooling; Lee et al., 2020): the weight falls from 1 to 0. A value's seconds are
         those of the baseline with it, by operations and the trials so far; knobs that leave the operations as they
-        are, and those of real numbers, are not in it. None without a time budget, and before any epoch has ended.
+        are, and those of real numbers, are not in it. None before any epoch has ended, without a time budget, and while
+        all trials wanted would end within it, as fast as those before: then trials are scarce, and not seconds.
         """
-        budget = self.request.spec.time_budget
         records = [each for each in history.searched(space.architecture)[-_MOST_KNOWN:] if each.seconds() > 0]
-        if budget is None or not records:
+        budget = self.request.spec.time_budget
+        if budget is None or not records or self._all_in_time(history, budget):
             return None
         weight = max(0.0, 1 - history.seconds["search"] / budget)
         of_values = self._flops_of_values(space)
@@ -77,6 +78,12 @@ class Costs:
         return {
             name: [(value, weight * next(logarithms)) for value, _ in of_knob] for name, of_knob in of_values.items()
         }
+
+    def _all_in_time(self, history: History, budget: float) -> bool:
+        """Whether the trials that have not ended, begun or not, would within the budget: so it is where none has."""
+        ended = sum(not record.live for name in self.request.spaces for record in history.searched(name))
+        wanted, gone = history.trials_wanted or self.request.spec.trials, history.seconds["search"]
+        return not ended or (wanted - ended) * gone / ended <= budget - gone
 
     def _flops_of_values(self, space: Space) -> dict[str, list[tuple[Any, int]]]:
         """Return the operations of the baseline with each value of a choice, or three of a range of whole numbers."""

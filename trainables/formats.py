@@ -81,11 +81,6 @@ def check_whole(data: bytes) -> None:
         raise BadImage(f"truncated {image_format.name}: it ends inside its header") from error
 
 
-def is_colour_jpeg(data: bytes) -> bool:
-    """Say whether this is a JPEG with colours; its frame header must have been read before."""
-    return data[:2] == b"\xff\xd8" and jpeg_frame(data)[2] > 1
-
-
 def has_grey_and_alpha(data: bytes) -> bool:
     """Say whether this is a PNG of colour type 4 (grey with alpha), which OpenCV decodes to four channels."""
     return data[:4] == b"\x89PNG" and data[25] == 4

@@ -93,7 +93,7 @@ def test_summary_says_result_comparison_epochs_and_model(analysis: dict[str, Any
     assert sentences[1].startswith("Did tuning help? cnn trial 3 is better than cnn baseline by ")
     assert (
         "How the trials ended: 12 completed, 26 stopped, 1 diverged and 1 out of memory; 3 impossible configurations "
-        "and 1 configuration too slow for the time budget drawn again." in sentences
+        "and 1 configuration too slow for what was left of the time budget drawn again." in sentences
     )
     epochs = [sentence for sentence in sentences if sentence.startswith("Epochs, ")]
     assert len(epochs) == 1

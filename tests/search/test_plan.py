@@ -126,14 +126,16 @@ def test_what_is_said_of_a_plan() -> None:
         disk=Disk(5, "Disk: little."),
     )
     price = Price(4, 24, Span(1800.0, 900.0, 3600.0))
-    assert sentences(found, price, asked(patience=3, time_budget="2h"), 4.0) == [
+    assert sentences(found, price, asked(patience=3, time_budget="2h", method="tpe_asha"), 4.0) == [
         "Search: 80 epochs in all [70 to 90], 1 h 00 min [30 min to 2 h 00 min], on 2 slots of 4 cores and 0.5 GPU "
         "(a GPU).",
-        "Of 8 trials, 6 [5 to 8] begin within the time budget.",
+        "Of 8 trials, 6 [5 to 8] begin within the time budget. TPE begins with cheap ones, so more may.",
         "That is with the hosts there are now: others may come while it runs, and it then takes less time.",
         "Analysis: at most 4 contenders, 24 trainings, 30 min [15 min to 1 h 00 min].",
         "Together: 1.5 GPU-hours, 6.00 at 4 an hour.",
         "Disk: little.",
         "Patience will end trials earlier than reckoned here: how many, only their curves can say.",
     ]
+    learns_nothing = sentences(found, price, asked(time_budget="2h", method="asha"), None)
+    assert learns_nothing[1] == "Of 8 trials, 6 [5 to 8] begin within the time budget."
     assert sentences(found, price, asked(trials=5), None)[3] == "Together: 1.5 GPU-hours."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.decode import BadImage, decode, fit
+from trainables.decode import BadImage, decode, decode_and_fit, fit
 from trainables.formats import MOST_PIXELS, probe_size
 
 RANDOM = np.random.default_rng(0)
@@ -238,3 +238,66 @@ def test_one_side_shrinks_while_the_other_grows():
 
 def test_same_size_is_left_alone():
     assert np.array_equal(fit(COLOUR[:, :20], 20, "squash"), COLOUR[:, :20])
+
+
+def photograph(height, width, channels=3, suffix=".jpg", orientation=1):
+    coarse = RANDOM.integers(0, 256, (height // 60, width // 60, channels), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
+    noisy = np.clip(smooth + RANDOM.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+    if orientation == 1:
+        return encoded(noisy, suffix)
+    exif = Image.Exif()
+    exif[274] = orientation
+    return with_pillow(Image.fromarray(noisy), "JPEG", exif=exif, quality=90)
+
+
+@pytest.fixture
+def heights(monkeypatch):
+    """The heights of the images that OpenCV gave."""
+    seen = []
+    original = cv2.imdecodeWithMetadata
+
+    def noted(*arguments):
+        given = original(*arguments)
+        seen.append(given[0].shape[0])
+        return given
+
+    monkeypatch.setattr(cv2, "imdecodeWithMetadata", noted)
+    return seen
+
+
+@pytest.mark.parametrize("policy", ["squash", "crop"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width", "decoded"), [(960, 1280, 240), (1280, 960, 320), (800, 800, 200)])
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(height, width, decoded, channels, policy, heights):
+    data = photograph(height, width, channels)
+    image, shape = decode_and_fit(data, 96, policy)
+    assert heights == [decoded]  # a quarter: an eighth is less than twice 96
+    assert shape == (height, width, channels)
+    full = fit(decode(data), 96, policy)
+    assert image.shape == full.shape
+    assert np.abs(image.astype(int) - full).mean() < 0.6
+    assert np.abs(image.astype(int) - full).max() <= 5
+
+
+def test_a_large_jpeg_that_is_stored_on_its_side_is_decoded_smaller_and_upright(heights):
+    data = photograph(960, 1280, orientation=6)
+    image, shape = decode_and_fit(data, 96, "squash")
+    assert heights == [240]
+    assert shape == (1280, 960, 3)
+    assert np.abs(image.astype(int) - fit(decode(data), 96, "squash")).mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "policy"),
+    [
+        (photograph(380, 640), 96, "squash"),  # too small
+        (photograph(961, 1281), 96, "squash"),  # odd
+        (photograph(960, 1282), 96, "crop"),  # 161 of its pixels are cropped on each side
+        (photograph(960, 1280, suffix=".png"), 96, "squash"),
+    ],
+)
+def test_what_would_not_look_the_same_is_decoded_in_full(data, size, policy, heights):
+    image, shape = decode_and_fit(data, size, policy)
+    assert heights == [shape[0]]
+    assert np.array_equal(image, fit(decode(data), size, policy))
