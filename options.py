@@ -34,7 +34,9 @@ Trials = Annotated[int | None, Option(help="Trials in all, dealt out evenly (def
 MoreTrials = Annotated[str | None, Option("--trials", help="+20 for twenty more, 60 for sixty in all")]
 Epochs = Annotated[int | None, Option(help="The most epochs of a trial (default 20)")]
 Patience = Annotated[int | None, Option(help="End a trial after so many epochs without lower val_loss")]
-TimeBudget = Annotated[str | None, Option(help="Such as 90s, 10m, 1h30m; over all resumes; TPE then begins with what is cheap")]
+TimeBudget = Annotated[
+    str | None, Option(help="Such as 90s, 10m, 1h30m; over all resumes; TPE then begins with what is cheap")
+]
 Metric = Annotated[str | None, Option(help="val_accuracy (default), val_loss, ...")]
 Seed = Annotated[int | None, Option(help="Of the proposals and the trainings (default 0)")]
 Name = Annotated[str | None, Option(help="Of the experiment (default: from DATA)")]

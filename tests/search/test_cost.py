@@ -203,7 +203,7 @@ def test_tpe_proposes_cheaper_configurations_under_a_time_budget() -> None:
         history = trained(planner, 12, by_operations)
         configs = [propose(planner, history)[0] for _ in range(10)]
         operations[time_budget] = sum(map(flops, configs)) / len(configs)
-    assert operations["1h"] < operations[None] / 2
+    assert operations["1h"] < 0.67 * operations[None]
 
 
 def test_near_the_end_only_what_can_still_end_is_proposed_and_then_anything() -> None:
