@@ -37,7 +37,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="beyond those in --out; 0 shows the table")
     parser.add_argument("--seconds", type=float, default=240.0, help="that each contestant has, by the clock")
     parser.add_argument("--seed", type=int, default=0, help="of repeat 0; each has one more")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, default=list(PEERS), help="one alone has a table of its own"
+    )
     parser.add_argument("--keep", action="store_true", help="put the table into benchmarks/RESULTS.md")
     return parser.parse_args()
 
@@ -107,7 +109,8 @@ def main() -> None:
     won = f"Ours had the best validation accuracy in {wins(runs)} of {len(repeats)} repeats."
     clock = f"Median (range) of repeats of {options.seconds:g} s by the clock, starts included"
     note = f"{won} {sentence(repeats, options.seconds)} {clock}; {said}."
-    tell("race/race.py", "The race", f"{text}\n\n{note}")
+    alone = options.peers[0] if len(options.peers) == 1 else None
+    tell(f"race/{alone or 'race'}.py", f"The race{f', {alone} alone' if alone else ''}", f"{text}\n\n{note}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.profiler import profile
 
 from spaces import TRAINING_BASELINE
 from trainables.optim import LearningRateCurve, make_optimizer
@@ -104,3 +105,59 @@ def test_unknown_words_are_named_with_what_is_allowed() -> None:
         make_optimizer(recipe(optimizer="lion"), nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"'linear' is not known: allowed are constant"):
         curve("linear").at(0, 0.0)
+
+
+ORDERS = {"channels-last": torch.channels_last, "plain": torch.contiguous_format}
+
+
+def convolutions(order: torch.memory_format) -> nn.Module:
+    """Return layers whose weights have one channel, one filter, one place and several of each, with their gradients."""
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 1, 3), nn.Conv2d(16, 8, 1), nn.Linear(8, 4)]
+    return nn.Sequential(*layers).to(memory_format=order)
+
+
+def steps_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    torch.manual_seed(2)
+    for _ in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_a_step_gives_the_bits_and_the_state_of_torchs_own(
+    name: str, kind: type[torch.optim.Optimizer], order: str
+) -> None:
+    ours, theirs = convolutions(ORDERS[order]), convolutions(ORDERS[order])
+    chosen = recipe(optimizer=name, weight_decay=0.01, learning_rate=0.1)
+    optimizer = make_optimizer(chosen, ours)
+    groups = [
+        {"params": [each for each in theirs.parameters() if each.ndim >= 2], "weight_decay": 0.01},
+        {"params": [each for each in theirs.parameters() if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    own = kind(groups, lr=0.1, fused=True)  # type: ignore[call-arg]
+    steps_of(optimizer, ours)
+    steps_of(own, theirs)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+        for key, value in own.state[other].items():
+            assert torch.equal(optimizer.state[one][key], value)
+            assert optimizer.state[one][key].stride() == value.stride()
+    assert optimizer.state_dict().keys() == own.state_dict().keys()
+
+
+def test_a_step_copies_no_gradient_whatever_order_it_is_stored_in() -> None:
+    model = convolutions(torch.channels_last)
+    optimizer = make_optimizer(recipe(optimizer="adam"), model)
+    steps_of(optimizer, model)
+    with profile() as found:
+        optimizer.step()
+    assert "aten::_fused_adam_" in {each.name for each in found.events()}
+    assert "aten::clone" not in {each.name for each in found.events()}
+    own = torch.optim.Adam(model.parameters(), fused=True)
+    own.step()
+    with profile() as found:
+        own.step()
+    assert "aten::clone" in {each.name for each in found.events()}, "torch has mended it: optim._AsStored can go"

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from foundation import unknown_word
+from trainables.models._convolution import Conv2d
 from trainables.models._dropout import Dropout
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -37,9 +38,7 @@ def conv_block(
 
     The kernel's side must be odd.
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(inputs, filters, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm)
-    ]
+    layers: list[nn.Module] = [Conv2d(inputs, filters, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(filters))
     return nn.Sequential(*layers, activation_layer(activation))

@@ -1,0 +1,119 @@
+"""Convolution of small images in bf16: it learns what torch's own does, and steps aside everywhere else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables.models._convolution import Conv2d
+
+BF16 = 2**-8  # the relative error of a rounded number, at most
+CASES = {  # images, channels, filters, side, kernel, stride
+    "one place": (8, 16, 24, 1, 3, 1),
+    "2 x 2": (32, 48, 64, 2, 3, 1),
+    "2 x 2, kernel 5": (8, 16, 24, 2, 5, 1),
+    "2 x 2 of 3 x 3": (8, 16, 24, 3, 3, 2),
+    "4 x 4": (32, 48, 64, 4, 3, 1),
+    "4 x 4, kernel 1": (8, 16, 24, 4, 1, 1),
+    "4 x 4 of 8 x 8": (8, 3, 24, 8, 5, 2),
+    "too large": (8, 16, 24, 5, 3, 1),
+}
+
+
+@pytest.fixture(params=[torch.channels_last, torch.contiguous_format], ids=["channels-last", "plain"])
+def order(request: Any) -> torch.memory_format:
+    found: torch.memory_format = request.param
+    return found
+
+
+def layer(case: str, kind: type[nn.Conv2d], order: torch.memory_format, bias: bool = True) -> nn.Conv2d:
+    _, channels, filters, _, kernel, stride = CASES[case]
+    torch.manual_seed(1)
+    made = kind(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    return made.to(memory_format=order)
+
+
+def learned(conv: nn.Conv2d, images: Tensor) -> Iterator[Tensor]:
+    """Give the result of a step in bf16, then the gradients: of the images and of all parameters."""
+    images = images.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = conv(images.bfloat16())
+    torch.manual_seed(2)
+    result.backward(torch.randn(result.shape).to(result.dtype))
+    yield from (result, images.grad, *(each.grad for each in conv.parameters()))
+
+
+def images_of(case: str, order: torch.memory_format) -> Tensor:
+    count, channels, _, side, _, _ = CASES[case]
+    torch.manual_seed(3)
+    return torch.randn(count, channels, side, side).bfloat16().float().contiguous(memory_format=order)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("case", CASES)
+def test_it_gives_what_exact_numbers_give_but_for_rounding(case: str, bias: bool, order: torch.memory_format) -> None:
+    images = images_of(case, order)
+    exact = layer(case, nn.Conv2d, order, bias).double()
+    for parameter in exact.parameters():
+        parameter.data = parameter.data.float().bfloat16().double()
+    truth = images.double().requires_grad_()
+    result = exact(truth)
+    torch.manual_seed(2)
+    result.backward(torch.randn(result.shape).bfloat16().double())
+    expected = (result, truth.grad, *(each.grad for each in exact.parameters()))
+    for found, right in zip(learned(layer(case, Conv2d, order, bias), images), expected, strict=True):
+        assert right is not None
+        assert found.shape == right.shape
+        assert (found.double() - right).norm() < BF16 * right.norm()
+
+
+@pytest.mark.parametrize("case", [each for each in CASES if each != "too large"])
+def test_the_weights_gradient_is_stored_as_the_weights_are(case: str) -> None:
+    conv = layer(case, Conv2d, torch.channels_last)
+    list(learned(conv, images_of(case, torch.channels_last)))
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.stride() == conv.weight.stride()
+    assert conv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_step_gives_the_same_bits(case: str, order: torch.memory_format) -> None:
+    images = images_of(case, order)
+    once, again = (list(learned(layer(case, Conv2d, order), images)) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+
+
+def test_images_that_want_no_gradient_get_none() -> None:
+    conv = layer("2 x 2", Conv2d, torch.channels_last)
+    images = images_of("2 x 2", torch.channels_last).bfloat16()
+    conv.to(torch.bfloat16)(images).float().sum().backward()
+    assert images.grad is None
+    assert conv.weight.grad is not None
+
+
+def _is_torchs_own(conv: nn.Conv2d, images: Tensor) -> bool:
+    name = type(conv(images).grad_fn).__name__
+    return name in ("ConvolutionBackward0", "NoneType")
+
+
+def test_it_is_torchs_own_where_that_is_faster_or_nothing_is_learned() -> None:
+    conv, images = layer("2 x 2", Conv2d, torch.channels_last), images_of("2 x 2", torch.channels_last)
+    assert _is_torchs_own(conv, images)  # fp32
+    large = images_of("too large", torch.channels_last).bfloat16()
+    assert _is_torchs_own(layer("too large", Conv2d, torch.channels_last).bfloat16(), large)
+    conv, images = conv.bfloat16(), images.bfloat16()
+    assert not _is_torchs_own(conv, images)
+    with torch.no_grad():
+        assert _is_torchs_own(conv, images)
+    assert _is_torchs_own(conv.eval(), images.requires_grad_())
+    conv.train().requires_grad_(False)
+    assert _is_torchs_own(conv, images)
+
+
+def test_its_state_and_its_shapes_are_those_of_torchs_own() -> None:
+    conv, own = (layer("2 x 2", kind, torch.contiguous_format) for kind in (Conv2d, nn.Conv2d))
+    assert conv.state_dict().keys() == own.state_dict().keys()
+    on_meta = layer("2 x 2", Conv2d, torch.channels_last).to("meta").bfloat16()
+    assert on_meta(torch.empty(4, 48, 2, 2, device="meta", dtype=torch.bfloat16)).shape == (4, 64, 2, 2)
