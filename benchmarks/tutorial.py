@@ -33,7 +33,7 @@ from trainables.recipe import split
 from trainables.settings import Settings
 from trainables.training import Training
 
-IMAGES = {"cnn": 500, "alexnet": 150, "vgg11": 150}
+IMAGES = {"cnn": 500, "alexnet": 320, "vgg11": 320}
 ROUNDS = 5
 TRAIN, VAL, EPOCHS = 5000, 5000, 5  # of the comparison of accuracies
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10, in 0..1
