@@ -112,6 +112,49 @@ def test_it_is_torchs_own_where_that_is_faster_or_nothing_is_learned() -> None:
     assert _is_torchs_own(conv, images)
 
 
+@pytest.mark.parametrize(
+    ("options", "torchs"),
+    [
+        ({"padding": 1, "groups": 2}, True),
+        ({"padding": 2, "dilation": 2}, True),
+        ({"padding": "same"}, True),
+        ({"padding": 1, "padding_mode": "reflect"}, True),
+        ({"padding": 0}, False),
+        ({"padding": (2, 1), "stride": (2, 1)}, False),
+    ],
+    ids=str,
+)
+def test_any_convolution_gives_what_torchs_gives(options: dict[str, Any], torchs: bool) -> None:
+    torch.manual_seed(1)
+    conv, own = (kind(16, 24, 3, **options).bfloat16() for kind in (Conv2d, nn.Conv2d))
+    own.load_state_dict(conv.state_dict())
+    images = torch.randn(8, 16, 4, 4).bfloat16()
+    found, right = conv(images), own(images)
+    assert _is_torchs_own(conv, images) == torchs
+    assert found.shape == right.shape
+    gradient = torch.randn(found.shape).bfloat16()
+    found.backward(gradient)
+    right.backward(gradient)
+    for one, other in zip(
+        (found, *(each.grad for each in conv.parameters())),
+        (right, *(each.grad for each in own.parameters())),
+        strict=True,
+    ):
+        assert one is not None
+        assert other is not None
+        assert (one.double() - other.double()).norm() < 2 * BF16 * other.double().norm()
+
+
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_an_even_kernel_gives_what_torchs_gives(kernel: int) -> None:
+    torch.manual_seed(1)
+    conv, own = (kind(16, 24, kernel, padding=kernel // 2).bfloat16() for kind in (Conv2d, nn.Conv2d))
+    own.load_state_dict(conv.state_dict())
+    images = torch.randn(8, 16, 2, 2).bfloat16()
+    assert not _is_torchs_own(conv, images)
+    assert (conv(images).double() - own(images).double()).norm() < 2 * BF16 * own(images).double().norm()
+
+
 def test_its_state_and_its_shapes_are_those_of_torchs_own() -> None:
     conv, own = (layer("2 x 2", kind, torch.contiguous_format) for kind in (Conv2d, nn.Conv2d))
     assert conv.state_dict().keys() == own.state_dict().keys()
