@@ -83,6 +83,7 @@ def search(
     method: options.Method = None,
     trials: options.Trials = None,
     epochs: options.Epochs = None,
+    grace_images: options.GraceImages = None,
     patience: options.Patience = None,
     time_budget: options.TimeBudget = None,
     metric: options.Metric = None,

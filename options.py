@@ -33,6 +33,9 @@ Method = Annotated[str | None, Option(help="random, grid, asha, tpe or tpe_asha 
 Trials = Annotated[int | None, Option(help="Trials in all, dealt out evenly (default 20)")]
 MoreTrials = Annotated[str | None, Option("--trials", help="+20 for twenty more, 60 for sixty in all")]
 Epochs = Annotated[int | None, Option(help="The most epochs of a trial (default 20)")]
+GraceImages = Annotated[
+    float | None, Option(help="Train on such a share of the images, 0.2 to 1, up to the first rung (asha, tpe_asha)")
+]
 Patience = Annotated[int | None, Option(help="End a trial after so many epochs without lower val_loss")]
 TimeBudget = Annotated[
     str | None, Option(help="Such as 90s, 10m, 1h30m; over all resumes; TPE then begins with what is cheap")

@@ -104,6 +104,7 @@ class Experiment:
             "method": self.spec["method"],
             "metric": self.metric,
             "epochs": self.spec["epochs"],
+            "grace_images": self.spec.get("grace_images"),
             "trials": self.history.trials_wanted,
             "seed": self.spec["seed"],
             "architectures": list(self.asked["spaces"]),

@@ -92,6 +92,11 @@ def stopped_trials(analysis: Analysis) -> Section | NotYet:
             "A rung compares trials of one architecture after so many epochs: one goes on if it is at or above the "
             "cutoff, the top third of those that got there before it (Li et al., 2020). The first always goes on."
         )
+        if share := analysis["experiment"].get("grace_images"):
+            sentences.append(
+                f"Up to the first rung each epoch was trained on {100 * share:.0f} % of the training images "
+                "(--grace-images); what was retrained for the comparison saw all of them in every epoch."
+            )
         tables.append(_rungs(search["rungs"]))
     else:
         sentences.append(f"{analysis['experiment']['method']} has judged no trial at a rung.")

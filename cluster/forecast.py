@@ -42,10 +42,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Stopping:
-    """How a search stops trials: at these epochs, ascending, those below this quantile of who was there before."""
+    """How a search stops trials: at these epochs, ascending, those below this quantile of who was there before. In the
+    first epochs of `grace` they are trained on a share of the images."""
 
     levels: tuple[int, ...] = ()
     quantile: float = 0.0
+    grace: tuple[int, float] = (0, 1.0)
+
+    def whole_epochs(self, until: int, done: int = 0) -> float:
+        """Return how many epochs on all images take as long as those after `done` up to `until`."""
+        epochs, share = self.grace
+        return until - done - (1 - share) * (min(until, epochs) - min(done, epochs))
 
 
 class PaperRungs:
@@ -155,7 +162,7 @@ class _Walk:
         self.ranks = {name: forecast.ranks(of) for name, of in self.of.items()}
         self.errors = {name: _error_of_mean(paces.get(name, [])) for name in self.names}
         self.factors: dict[str, float] = {}
-        self.own = {record.trial: statistics.median(_seconds(record)) for record in live if record.epochs}
+        self.own = {record.trial: statistics.median(record.epoch_seconds()) for record in live if record.epochs}
         self.outright = sorted(
             len(record.epochs) for record in records if not record.live and record.ended_by not in ("rung", "budget")
         )
@@ -170,9 +177,8 @@ class _Walk:
         ahead = min(to_come, MOST_TO_COME)
         for number in range(ahead):
             name = turns[number % len(turns)]
-            lengths.append(
-                rungs[name].epochs_run(self._full(self.planned, 0, rng), rng.random()) * self._pace(name, rng)
-            )
+            runs = rungs[name].epochs_run(self._full(self.planned, 0, rng), rng.random())
+            lengths.append(self.forecast.stopping.whole_epochs(runs) * self._pace(name, rng))
         end = max((end for _, end in timetable(lengths, self.forecast.slots)), default=0.0)
         if to_come > ahead:
             end += (to_come - ahead) * statistics.fmean(lengths[len(self.live) :]) / self.forecast.slots
@@ -193,7 +199,7 @@ class _Walk:
         pace = self.own.get(record.trial) or self._pace(record.architecture, rng)
         pace *= math.exp(rng.gauss(0, PACE_ERROR))
         since = self.now - (record.epochs[-1]["time"] if record.epochs else record.proposed_time)
-        return max(0.0, (runs - done) * pace - min(max(0.0, since), pace))
+        return max(0.0, self.forecast.stopping.whole_epochs(runs, done) * pace - min(max(0.0, since), pace))
 
     def _full(self, planned: int, done: int, rng: random.Random) -> int:
         """Return the epochs of a trial that passes all rungs: as one that no rung has ended, or all; one more chance
@@ -210,7 +216,7 @@ def _paces(records: Sequence[TrialRecord]) -> dict[str, list[float]]:
     paces: dict[str, list[float]] = {}
     for record in records:
         if record.epochs:
-            paces.setdefault(record.architecture, []).append(statistics.median(_seconds(record)))
+            paces.setdefault(record.architecture, []).append(statistics.median(record.epoch_seconds()))
     return paces
 
 
@@ -220,7 +226,3 @@ def _error_of_mean(paces: Sequence[float]) -> float:
     if len(logarithms) < KNOWN:
         return UNKNOWN_ERROR / math.sqrt(1 + len(logarithms))
     return statistics.stdev(logarithms) / math.sqrt(len(logarithms))
-
-
-def _seconds(record: TrialRecord) -> list[float]:
-    return [row["seconds"] for row in record.epochs]

@@ -129,6 +129,11 @@ class TrialRecord:
         """Return the seconds its epochs took, training and validation."""
         return float(sum(row["seconds"] for row in self.epochs))
 
+    def epoch_seconds(self) -> list[float]:
+        """Return the seconds of each epoch; of those on a share of the images, what all of them would have taken."""
+        epochs, share = self.work.get("grace", (0, 1.0))
+        return [row["seconds"] / (share if row["epoch"] <= epochs else 1.0) for row in self.epochs]
+
 
 def ranked(trials: Iterable[TrialRecord], metric: str) -> list[TrialRecord]:
     """Return trials best first: by highest rung reached, then by their best value of `metric`, then by the lower

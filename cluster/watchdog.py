@@ -22,7 +22,8 @@ def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float 
     if epoch_timeout is not None:
         return epoch_timeout
     stages = _stages(record)
-    if own := [row["seconds"] for row in stages[-1]]:
+    whole = record.epoch_seconds()
+    if own := whole[len(whole) - len(stages[-1]) :]:
         return max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
     others = history.longest_first.get(len(stages) - 1)
     return None if others is None else max(FIRST_LEAST_SECONDS, TIMES_ANY * others)

@@ -1,11 +1,13 @@
 """What configurations cost: a time budget is not spent on what could not be trained in it, nor on a few dear ones."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from cluster.history import History
 from cluster.record import TrialRecord
+from search.halving import stopping
 from search.pacing import reckoned
 from search.preflight import forward_flops
 from search.question import Prices
@@ -22,6 +24,7 @@ class Costs:
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self.stopping = stopping(request.spec.epochs, request.spec.grace_images)
         self._flops: dict[int, int] = {}  # of one image, by trial
         self._fastest: dict[
             int, tuple[int, float]
@@ -45,15 +48,15 @@ class Costs:
         fastest = max([self._calibrated(architecture, history), *map(self._flops_per_second, records)])
         if not fastest:
             return None
-        epochs = self.request.spec.epochs
+        epochs = self.stopping.whole_epochs(self.request.spec.epochs)
         left = max(0.0, budget - history.seconds["search"])
         seconds = epochs * self._images * self._flops_of(architecture, config) / fastest
         least = epochs * self._images * min(map(self._flops_of_trial, records)) / fastest if records else 0.0
         if seconds <= left or left < least <= budget:
             return None
         return (
-            f"its {epochs} epochs would take {seconds:.0f} s at least, at the best speed measured, and {left:.0f} s of "
-            f"the time budget of {budget:g} s are left"
+            f"its {self.request.spec.epochs} epochs would take {seconds:.0f} s at least, at the best speed measured, "
+            f"and {left:.0f} s of the time budget of {budget:g} s are left"
         )
 
     def prices(self, space: Space, history: History) -> Prices | None:
@@ -72,7 +75,7 @@ class Costs:
         weight = max(0.0, 1 - history.seconds["search"] / budget)
         of_values = self._flops_of_values(space)
         flops = [each for of_knob in of_values.values() for _, each in of_knob]
-        known = {len(flops) + at: each.seconds() / len(each.epochs) for at, each in enumerate(records)}
+        known = {len(flops) + at: statistics.fmean(each.epoch_seconds()) for at, each in enumerate(records)}
         seconds, _ = reckoned([*flops, *map(self._flops_of_trial, records)], known)
         logarithms = (math.log(max(each, _LEAST_SECONDS)) for each in seconds)
         return {

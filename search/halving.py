@@ -35,9 +35,17 @@ def rungs(epochs: int, grace: int, factor: int = REDUCTION_FACTOR) -> list[int]:
     return levels
 
 
-def stopping(epochs: int) -> Stopping:
-    """Return the rungs of a training of so many epochs, and the quantile that its trials must reach there."""
-    return Stopping(tuple(rungs(epochs, grace_period(epochs))), 1 - 1 / REDUCTION_FACTOR)
+def stopping(epochs: int, grace_images: float | None = None) -> Stopping:
+    """Return the rungs of a training of so many epochs, the quantile that its trials must reach there, and the share of
+    the images that they are trained on up to the first one."""
+    grace = grace_period(epochs)
+    return Stopping(tuple(rungs(epochs, grace)), 1 - 1 / REDUCTION_FACTOR, (grace, grace_images or 1.0))
+
+
+def work_of(epochs: int, grace_images: float | None) -> dict[str, Any]:
+    """Return what a trial is to do: its epochs, and how it begins where that is not with all images."""
+    work: dict[str, Any] = {"epochs": epochs, "schedule_epochs": epochs}
+    return work | ({"grace": [grace_period(epochs), grace_images]} if grace_images else {})
 
 
 def cutoff_of(before: Sequence[float] | npt.NDArray[np.float64], factor: int = REDUCTION_FACTOR) -> float:

@@ -108,11 +108,11 @@ def simulate(
     scores are by chance, and a trial that is better at one rung is so at all. A pace errs by its `error`, and all paces
     of a search together by `machine_error`. A trial that runs when the time budget ends has its epoch to the end.
     """
-    stops = stopping(spec.epochs) if METHODS[spec.method]().stops_early else Stopping()
+    stops = stopping(spec.epochs, spec.grace_images) if METHODS[spec.method]().stops_early else Stopping()
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
     dealt = [paces[number % len(paces)] for number in range(spec.trials)]
     budget = spec.time_budget or math.inf
-    most_seconds = budget / spec.epochs
+    most_seconds = budget / stops.whole_epochs(spec.epochs)
     reached = {each.architecture: dict.fromkeys(stops.levels, 0) for each in paces}
     epochs, begun, seconds = [], [], []
     for _ in range(times):
@@ -122,7 +122,7 @@ def simulate(
         for number, each in enumerate(dealt):
             pace = common * _pace(each, number // len(paces), most_seconds, rng) * math.exp(rng.gauss(0, each.error))
             ran.append(rungs[each.architecture].epochs_run(spec.epochs, rng.random()))
-            lengths.append(each.begin_seconds + ran[-1] * pace)
+            lengths.append(each.begin_seconds + stops.whole_epochs(ran[-1]) * pace)
             of_epoch.append(pace)
         table = timetable(lengths, slots)
         within = [max(0.0, min(1.0, (budget - start) / max(end - start, 1e-9))) for start, end in table]

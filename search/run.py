@@ -25,7 +25,7 @@ from foundation import RequestError, seed_from
 from search.calibration import calibrate
 from search.cost import Costs
 from search.disk import disk_bound, largest_state
-from search.halving import Halving, out_of_patience, stopping
+from search.halving import Halving, out_of_patience, stopping, work_of
 from search.methods import METHODS, STARTUP
 from search.question import Observation, Question
 from search.request import (
@@ -192,7 +192,7 @@ def train(
     from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
 
     experiment = read_experiment(folder)
-    rungs = stopping(spec.epochs) if planner.method.stops_early else None
+    rungs = stopping(spec.epochs, spec.grace_images) if planner.method.stops_early else None
     options: dict[str, Any] = {"budget_seconds": budget_seconds, "stopping": rungs, "quiet": quiet}
     watching = watchers(folder, experiment, ("search",), place.slots, what="search", **options)
     dispatcher = Dispatcher(
@@ -258,7 +258,7 @@ class Planner:
                     architecture=space.architecture,
                     config=config,
                     seed=seed_from(self.spec.seed, "trial", history.next_trial()),
-                    work={"epochs": self.spec.epochs, "schedule_epochs": self.spec.epochs},
+                    work=work_of(self.spec.epochs, self.spec.grace_images),
                     method="baseline" if baseline else self.spec.method,
                     rejected=tuple(rejected),
                 )

@@ -3,9 +3,9 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from foundation import RequestError, read_yaml, unknown_word
 from search.methods import METHODS
@@ -65,7 +65,8 @@ class SearchSpec(BaseModel):
     """A request for a search; every field is an option of `convscout search` and a key of its `--config` file.
 
     `trials` counts all trials together, dealt out evenly over the architectures; `epochs` is the most that one
-    trial runs; `patience` ends a trial whose validation loss has not fallen for so many epochs; `time_budget` is in
+    trial runs; up to the first rung they are trained on a share of the images, `grace_images`; `patience` ends a trial
+    whose validation loss has not fallen for so many epochs; `time_budget` is in
     seconds, over all resumes. A trial's state is kept every `checkpoint_every` seconds, and at least after each epoch
     that takes longer; one whose epoch takes longer than `epoch_timeout` seconds has hung.
     """
@@ -79,6 +80,7 @@ class SearchSpec(BaseModel):
     method: Annotated[str, AfterValidator(known_method)] = "tpe_asha"
     trials: int = Field(20, ge=1, le=1_000_000)
     epochs: int = Field(20, ge=1, le=100_000)
+    grace_images: float | None = Field(None, ge=0.2, lt=1)
     patience: int | None = Field(None, ge=1)
     time_budget: Annotated[float | None, BeforeValidator(seconds_of)] = Field(None, gt=0)
     metric: Metric = "val_accuracy"
@@ -99,6 +101,13 @@ class SearchSpec(BaseModel):
     duplicates: Literal["leave_out", "keep"] = "leave_out"
     checkpoint_every: Annotated[float, BeforeValidator(seconds_of)] = Field(30.0, ge=0)
     epoch_timeout: Annotated[float | None, BeforeValidator(seconds_of)] = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _has_a_grace_period(self) -> Self:
+        if self.grace_images is not None and not METHODS[self.method]().stops_early:
+            with_rungs = " or ".join(name for name, method in METHODS.items() if method().stops_early)
+            raise ValueError(f"--grace-images: method {self.method} has no rungs, choose {with_rungs}")
+        return self
 
 
 def make_spec(options: dict[str, Any], config_file: str | None = None) -> SearchSpec:

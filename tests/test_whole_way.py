@@ -60,6 +60,7 @@ def spec(images: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchSpec:
             "method": "asha",
             "trials": 6,
             "epochs": 4,
+            "grace_images": 0.5,
             "storage": str(folder),
             "space": str(folder / "space.yaml"),
             "precision": "fp32",
@@ -117,6 +118,14 @@ def test_every_trial_ended_once_and_both_architectures_got_an_equal_number(searc
     assert Counter(row["trial"] for row in rows_of(searched, "ended") if row["trial"] < 8) == dict.fromkeys(range(8), 1)
     assert all(record.status in ("completed", "stopped") for record in records)
     assert all(1 <= len(record.epochs) <= 4 for record in records)
+
+
+def test_trials_begin_with_half_the_images_and_what_is_retrained_does_not(analysed: Path) -> None:
+    history = read_history(analysed)
+    assert {str(record.work.get("grace")) for record in history.of_role("search")} == {"[1, 0.5]"}
+    assert {str(record.work.get("grace")) for record in history.of_role("retrain", "final")} == {"None"}
+    report = (analysed / "report.html").read_text("utf-8")
+    assert "each epoch was trained on 50 % of the training images" in report
 
 
 def test_the_first_trial_of_each_architecture_is_its_baseline(searched: Path) -> None:

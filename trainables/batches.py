@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from foundation import seed_from
 from trainables.cache import ImageCache
 from trainables.device import free_bytes
 from trainables.recipe import Recipe
@@ -98,6 +99,24 @@ def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
         tensor = torch.from_numpy(array)
     resident = device.type == "cpu" or array.nbytes <= free_bytes(device) * DEVICE_MEMORY_SHARE
     return tensor.to(device) if resident else tensor
+
+
+@dataclass(frozen=True)
+class Grace:
+    """The first `epochs` of a trial are each trained on a share of the images, drawn anew."""
+
+    epochs: int = 0
+    images: float = 1.0
+
+    def share(self, epoch: int) -> float:
+        """Return the share of the images that an epoch, counted from 1, is trained on."""
+        return self.images if epoch <= self.epochs else 1.0
+
+    def order(self, rows: Tensor, seed: int, epochs_done: int) -> Tensor:
+        """Return the rows of the next epoch, in their random order: two at least, which batch norm needs."""
+        generator = torch.Generator().manual_seed(seed_from(seed, epochs_done))
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        return order[: max(2, round(self.share(epochs_done + 1) * len(rows)))]
 
 
 def micro_batches(order: Tensor, batch_size: int, accumulation_steps: int, divisor: int = 1) -> Iterator[list[Tensor]]:

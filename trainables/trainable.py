@@ -159,6 +159,7 @@ class TrialWorker:
         return None
 
     def _begin(self) -> dict[str, Any]:
+        from trainables.batches import Grace
         from trainables.device import name_of
         from trainables.settings import Settings
         from trainables.training import Training
@@ -179,6 +180,7 @@ class TrialWorker:
             source=self.sources.get(given["architecture"]),
             train_on_val=work.get("train_on_val", False),
             fold=tuple(work["fold"]) if "fold" in work else None,
+            grace=Grace(*work["grace"]) if "grace" in work else None,
             learning_rates=work.get("learning_rates"),
             pretrained=kept.state is None,
             micro_batch_divisor=given["micro_batch_divisor"],
@@ -230,7 +232,9 @@ class TrialWorker:
             return {"kind": "unwritten", "unwritten": self._unwritten(error)}
         self.epochs.append(report["epoch"])
         try:
-            report["checkpoints"] = self._checkpoint(result.epoch, result.seconds)
+            report["checkpoints"] = self._checkpoint(
+                result.epoch, result.seconds / self.training.grace.share(result.epoch)
+            )
         except OSError as error:
             report["unwritten"] = self._unwritten(error)
         fault("trial.before_report")
@@ -251,7 +255,8 @@ class TrialWorker:
         return {"errno": error.errno, "strerror": error.strerror, "path": str(path)}
 
     def _checkpoint(self, epoch: int, seconds: float) -> list[dict[str, Any]]:
-        """Keep the state if the next epoch may end too late for that, and return what has been written meanwhile.
+        """Keep the state if the next epoch, of so many seconds, may end too late for that; return what was written
+        meanwhile.
 
         Counting the epoch to come and the time to write bounds what a kill repeats: an epoch or
         `checkpoint_seconds`, whichever is longer. The last state of a trial whose weights are wanted is waited for. Of
@@ -286,7 +291,7 @@ class TrialWorker:
         given, work = self.handed_out, self.handed_out["work"]
         parts = {name: given[name] for name in ("architecture", "config", "seed")}
         parts |= {"schedule_epochs": work["schedule_epochs"], "train_on_val": work.get("train_on_val", False)}
-        parts |= {name: work[name] for name in ("fold", "workers") if name in work}
+        parts |= {name: work[name] for name in ("fold", "grace", "workers") if name in work}
         return json.dumps(parts, sort_keys=True)
 
 

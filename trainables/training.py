@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foundation import seed_from
-from trainables.batches import Batches, Dataset, augment, balanced_weights, micro_batches
+from trainables.batches import Batches, Dataset, Grace, augment, balanced_weights, micro_batches
 from trainables.captured import CapturedSteps, CudaGraphs, rate_as_number, rate_on_device, set_rate
 from trainables.compiler import leave_compiler_out
 from trainables.device import (
@@ -64,6 +64,7 @@ class Training:
         source: str | None = None,
         train_on_val: bool = False,
         fold: tuple[int, int] | None = None,
+        grace: Grace | None = None,
         learning_rates: list[float] | None = None,
         pretrained: bool = True,
         micro_batch_divisor: int = 1,
@@ -73,10 +74,10 @@ class Training:
 
         `source` is the text of a user's architecture. `train_on_val` trains on train and validation images
         together, and validates on none; `fold` (i, n) trains on all but the i-th of n parts, counted from 0, and
-        validates on that. `learning_rates`, one per epoch of an earlier run, are replayed where the schedule
-        depends on validation. `pretrained=False` skips weights that a restored state replaces anyway.
-        `micro_batch_divisor` computes every batch in so many parts, with the same images in an optimizer step: less
-        memory, and the same result but for batch norm. A `team` of several needs `train_on_val` (ValueError).
+        validates on that; `grace`: the first epochs train on fewer. `learning_rates`, one per epoch of an earlier run,
+        are replayed where the schedule depends on validation. `pretrained=False` skips weights that a restored state
+        replaces anyway. `micro_batch_divisor` computes every batch in so many parts, with the same images in a step:
+        less memory, and the same result but for batch norm. A `team` of several needs `train_on_val` (ValueError).
         """
         self.team = team or Alone()
         self.recipe, knobs = split(config)
@@ -98,7 +99,7 @@ class Training:
         self.parameters = list(self.model.parameters())  # going through the model takes 100 us, each step
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.curve = LearningRateCurve(self.recipe, epochs, learning_rates)
-        self.micro_batch_divisor = micro_batch_divisor
+        self.micro_batch_divisor, self.grace = micro_batch_divisor, grace or Grace()
         self._use_images(train_on_val, fold)
         self._begin_counting()
 
@@ -139,8 +140,7 @@ class Training:
         self.model.begin_epoch(self.epochs_done)
         frozen = self._frozen_features(self.recipe.augmentation)
         began = time.perf_counter()
-        order_generator = torch.Generator().manual_seed(seed_from(self.order_seed, self.epochs_done))
-        order = self.train_indices[torch.randperm(len(self.train_indices), generator=order_generator)]
+        order = self.grace.order(self.train_indices, self.order_seed, self.epochs_done)
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
         recipe, divisor = self.recipe, self.micro_batch_divisor
         steps = list(micro_batches(order, recipe.batch_size, recipe.accumulation_steps, divisor))

@@ -76,6 +76,13 @@ def test_stopped_trials_are_counted_by_rung_and_by_what_ended_them(analysis: dic
     assert stopped.rows[0][2] == "at rung 3"
 
 
+def test_that_trials_began_with_fewer_images_is_said(analysis: dict[str, Any]) -> None:
+    before = ready(stopped_trials(analysis)).sentences
+    analysis["experiment"]["grace_images"] = 0.25
+    (said,) = set(ready(stopped_trials(analysis)).sentences) - set(before)
+    assert said.startswith("Up to the first rung each epoch was trained on 25 % of the training images")
+
+
 def test_more_stopped_trials_than_a_table_shows(analysis: dict[str, Any]) -> None:
     analysis["search"]["trials"] *= 5
     section = ready(stopped_trials(analysis))

@@ -131,3 +131,23 @@ def test_a_rung_lets_the_better_third_through() -> None:
     assert rungs.epochs_run(5, 0.60) == 1
     assert rungs.epochs_run(5, 0.70) == 5
     assert rungs.epochs_run(5, 0.05, done=1) == 5  # it has passed already
+
+
+def test_epochs_on_fewer_images_tell_what_whole_ones_will_take() -> None:
+    run = ObservedRun()
+    for _ in range(4):
+        trial = run.begin()
+        run.history.trials[trial].work["grace"] = [2, 0.25]
+        for epoch in range(10):
+            run.epoch(trial, seconds=0.5 if epoch < 2 else 2.0)
+        run.end(trial)
+    found = left(run, 8, stopping=Stopping(grace=(2, 0.25)))  # four more of 17 s, on two slots
+    assert found is not None
+    assert found.middle == pytest.approx(34, rel=0.15)
+    begun = ObservedRun()
+    trial = begun.begin()
+    begun.history.trials[trial].work["grace"] = [2, 0.25]
+    begun.epoch(trial, seconds=0.5)
+    found = left(begun, 1, slots=1, stopping=Stopping(grace=(2, 0.25)))  # 0.5 s and eight of 2 s are left
+    assert found is not None
+    assert found.low < 16.5 < found.high

@@ -58,6 +58,18 @@ def test_an_epoch_may_take_ten_times_the_longest_before_it(tmp_path: Path) -> No
     assert hall.ended == [("here", 0)]
 
 
+def test_an_epoch_on_a_share_of_the_images_counts_as_a_whole_one(tmp_path: Path) -> None:
+    hall = Hall(tmp_path)
+    record = hall.dispatcher.history.trials[0]
+    record.work = record.work | {"grace": [1, 0.2]}
+    hall.epoch("a", 1, 20.0)
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 1000.0
+    hall.epoch("a", 2, 90.0)
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 1000.0
+    hall.epoch("a", 3, 110.0)
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 1100.0
+
+
 def test_a_machine_that_slept_was_not_late(tmp_path: Path) -> None:
     hall = Hall(tmp_path, epoch_timeout=60.0)
     hall.epoch("a", 1, 1.0)

@@ -6,7 +6,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from cluster.history import History
-from search.halving import Halving, grace_period, out_of_patience, rungs
+from search.halving import Halving, grace_period, out_of_patience, rungs, stopping, work_of
 
 
 class Arrivals:
@@ -45,6 +45,19 @@ def test_grace_is_a_tenth_of_the_epochs_and_rungs_multiply_below_them() -> None:
     assert rungs(28, 1) == [1, 3, 9, 27]
     assert rungs(100, 10) == [10, 30, 90]
     assert rungs(1, 1) == []
+
+
+def test_work_says_how_a_trial_begins_where_that_is_not_with_all_images() -> None:
+    assert work_of(20, None) == {"epochs": 20, "schedule_epochs": 20}
+    assert work_of(20, 0.25) == {"epochs": 20, "schedule_epochs": 20, "grace": [2, 0.25]}
+
+
+def test_epochs_on_a_share_of_the_images_count_as_that_share() -> None:
+    stops = stopping(20, 0.25)
+    assert [stops.whole_epochs(until) for until in (1, 2, 3, 20)] == [0.25, 0.5, 1.5, 18.5]
+    assert stops.whole_epochs(20, done=1) == 18.25
+    assert stops.whole_epochs(20, done=6) == 14
+    assert stopping(20).whole_epochs(20, done=1) == 19
 
 
 class FakeTrial:

@@ -36,6 +36,12 @@ def test_without_rungs_every_trial_runs_all_its_epochs() -> None:
     assert two.seconds == pytest.approx([4 * 41] * len(two.seconds))
 
 
+def test_epochs_on_fewer_images_up_to_the_first_rung_take_less() -> None:
+    found = simulate([EXACT], asked(method="asha", trials=1, epochs=20, grace_images=0.25), slots=1)
+    assert found.seconds == pytest.approx([1 + 2 * (2 * 0.25 + 18)] * len(found.seconds))
+    assert set(found.epochs) == {20}
+
+
 def test_trials_are_dealt_out_evenly() -> None:
     other = Paces("vgg11", (1.0,), 1, 0.0, 0.0)
     found = simulate([EXACT, other], asked(trials=5), slots=1)

@@ -121,3 +121,12 @@ def test_gpus_per_trial(text: object, gpus: object) -> None:
 def test_what_is_no_number_of_gpus_is_refused(text: object) -> None:
     allowed = "0, a share such as 0.5 (at least 0.01), a whole number, or auto is needed"
     assert problems(gpus_per_trial=text) == (f"--gpus-per-trial: {text!r} is no number of GPUs: {allowed}",)
+
+
+def test_fewer_images_up_to_the_first_rung_need_a_rung() -> None:
+    assert make_spec({"data": "digits", "grace_images": 0.25}).grace_images == 0.25
+    assert problems(method="random", grace_images=0.25) == (
+        "--grace-images: method random has no rungs, choose asha or tpe_asha",
+    )
+    assert problems(grace_images=0.1) == ("--grace-images 0.1: it must be greater than or equal to 0.2",)
+    assert problems(grace_images=1.0) == ("--grace-images 1.0: it must be less than 1",)

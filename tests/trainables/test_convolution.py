@@ -13,12 +13,12 @@ BF16 = 2**-8  # the relative error of a rounded number, at most
 CASES = {  # images, channels, filters, side, kernel, stride
     "one place": (8, 16, 24, 1, 3, 1),
     "2 x 2": (32, 48, 64, 2, 3, 1),
-    "2 x 2, kernel 5": (8, 16, 24, 2, 5, 1),
     "2 x 2 of 3 x 3": (8, 16, 24, 3, 3, 2),
     "4 x 4": (32, 48, 64, 4, 3, 1),
     "4 x 4, kernel 1": (8, 16, 24, 4, 1, 1),
-    "4 x 4 of 8 x 8": (8, 3, 24, 8, 5, 2),
+    "4 x 4 of 8 x 8": (8, 3, 24, 8, 3, 2),
     "too large": (8, 16, 24, 5, 3, 1),
+    "too many taps": (8, 16, 24, 2, 5, 1),
 }
 
 
@@ -69,7 +69,7 @@ def test_it_gives_what_exact_numbers_give_but_for_rounding(case: str, bias: bool
         assert (found.double() - right).norm() < BF16 * right.norm()
 
 
-@pytest.mark.parametrize("case", [each for each in CASES if each != "too large"])
+@pytest.mark.parametrize("case", [each for each in CASES if not each.startswith("too")])
 def test_the_weights_gradient_is_stored_as_the_weights_are(case: str) -> None:
     conv = layer(case, Conv2d, torch.channels_last)
     list(learned(conv, images_of(case, torch.channels_last)))
@@ -101,8 +101,11 @@ def _is_torchs_own(conv: nn.Conv2d, images: Tensor) -> bool:
 def test_it_is_torchs_own_where_that_is_faster_or_nothing_is_learned() -> None:
     conv, images = layer("2 x 2", Conv2d, torch.channels_last), images_of("2 x 2", torch.channels_last)
     assert _is_torchs_own(conv, images)  # fp32
-    large = images_of("too large", torch.channels_last).bfloat16()
-    assert _is_torchs_own(layer("too large", Conv2d, torch.channels_last).bfloat16(), large)
+    for case in CASES:
+        own = _is_torchs_own(
+            layer(case, Conv2d, torch.channels_last).bfloat16(), images_of(case, torch.channels_last).bfloat16()
+        )
+        assert own == case.startswith("too"), case
     conv, images = conv.bfloat16(), images.bfloat16()
     assert not _is_torchs_own(conv, images)
     with torch.no_grad():
@@ -110,6 +113,49 @@ def test_it_is_torchs_own_where_that_is_faster_or_nothing_is_learned() -> None:
     assert _is_torchs_own(conv.eval(), images.requires_grad_())
     conv.train().requires_grad_(False)
     assert _is_torchs_own(conv, images)
+
+
+@pytest.mark.parametrize(
+    ("options", "torchs"),
+    [
+        ({"padding": 1, "groups": 2}, True),
+        ({"padding": 2, "dilation": 2}, True),
+        ({"padding": "same"}, True),
+        ({"padding": 1, "padding_mode": "reflect"}, True),
+        ({"padding": 0}, False),
+        ({"padding": (2, 1), "stride": (2, 1)}, False),
+    ],
+    ids=str,
+)
+def test_any_convolution_gives_what_torchs_gives(options: dict[str, Any], torchs: bool) -> None:
+    torch.manual_seed(1)
+    conv, own = (kind(16, 24, 3, **options).bfloat16() for kind in (Conv2d, nn.Conv2d))
+    own.load_state_dict(conv.state_dict())
+    images = torch.randn(8, 16, 4, 4).bfloat16()
+    found, right = conv(images), own(images)
+    assert _is_torchs_own(conv, images) == torchs
+    assert found.shape == right.shape
+    gradient = torch.randn(found.shape).bfloat16()
+    found.backward(gradient)
+    right.backward(gradient)
+    for one, other in zip(
+        (found, *(each.grad for each in conv.parameters())),
+        (right, *(each.grad for each in own.parameters())),
+        strict=True,
+    ):
+        assert one is not None
+        assert other is not None
+        assert (one.double() - other.double()).norm() < 2 * BF16 * other.double().norm()
+
+
+@pytest.mark.parametrize(("kernel", "torchs"), [(2, False), (4, True)])
+def test_an_even_kernel_gives_what_torchs_gives(kernel: int, torchs: bool) -> None:
+    torch.manual_seed(1)
+    conv, own = (kind(16, 24, kernel, padding=kernel // 2).bfloat16() for kind in (Conv2d, nn.Conv2d))
+    own.load_state_dict(conv.state_dict())
+    images = torch.randn(8, 16, 2, 2).bfloat16()
+    assert _is_torchs_own(conv, images) == torchs
+    assert (conv(images).double() - own(images).double()).norm() < 2 * BF16 * own(images).double().norm()
 
 
 def test_its_state_and_its_shapes_are_those_of_torchs_own() -> None:

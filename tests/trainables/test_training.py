@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import mmap
@@ -11,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import spaces
 from trainables import device
-from trainables.batches import Dataset
+from trainables.batches import Dataset, Grace
 from trainables.epoch_result import scores
 from trainables.predict import predict
 from trainables.settings import Settings
@@ -209,3 +210,28 @@ def test_no_step_makes_the_host_wait(data: Dataset) -> None:
             training._step(0, [training.val_indices[start : start + 14]], 0.001, None)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_first_epochs_of_a_grace_period_train_on_a_share_of_the_images_each_drawn_anew(data: Dataset) -> None:
+    rows, grace = torch.from_numpy(data.train), Grace(2, 0.25)
+    orders = [grace.order(rows, 7, epochs_done).tolist() for epochs_done in range(4)]
+    assert [len(order) for order in orders] == [22, 22, 90, 90]  # of 90
+    assert [len(set(order)) for order in orders] == [22, 22, 90, 90]
+    assert set(orders[0]) != set(orders[1])
+    assert orders[0] == Grace().order(rows, 7, 0).tolist()[:22]
+    assert len(Grace(1, 0.2).order(rows[:3], 7, 0)) == 2  # batch norm needs two
+
+
+def test_a_training_with_a_grace_period_learns_from_fewer_images_and_goes_on_bit_for_bit(data: Dataset) -> None:
+    def begun(grace: Grace | None) -> Training:
+        training = Training(data, Settings())
+        training.begin("cnn", config(), seed=1, epochs=4, grace=grace)
+        return training
+
+    whole, part = begun(None), begun(Grace(2, 0.25))
+    assert whole.epoch().train_loss != part.epoch().train_loss
+    state = copy.deepcopy(part.state())
+    after = timeless([part.epoch() for _ in range(3)])
+    again = begun(Grace(2, 0.25))
+    again.restore(state)
+    assert timeless([again.epoch() for _ in range(3)]) == after
