@@ -22,7 +22,7 @@ help:
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some half an hour"
 	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
-	@echo "make bench   what the README says of speed, measured in some seven minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
+	@echo "make bench   what the README says of speed, measured in some nine minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
 	@echo "make bench-scale          10,000 trials on 64 hosts, on paper: some half an hour"
 	@echo "make check   set up and run ruff (format and lint) and mypy (strict)"
