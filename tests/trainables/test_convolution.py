@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainables.models import build_classifier
 from trainables.models._convolution import Conv2d
 
 BF16 = 2**-8  # the relative error of a rounded number, at most
@@ -76,6 +77,21 @@ def test_the_weights_gradient_is_stored_as_the_weights_are(case: str) -> None:
     assert conv.weight.grad is not None
     assert conv.weight.grad.stride() == conv.weight.stride()
     assert conv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("case", CASES)
+def test_what_follows_may_change_the_result_in_its_place(case: str, bias: bool, order: torch.memory_format) -> None:
+    gradients = []
+    for inplace in (True, False):
+        conv, images = layer(case, Conv2d, order, bias).bfloat16(), images_of(case, order).bfloat16()
+        result = nn.ReLU(inplace=inplace)(conv(images))
+        result.backward(torch.ones_like(result))
+        gradients.append([result, *(each.grad for each in conv.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -163,3 +179,23 @@ def test_its_state_and_its_shapes_are_those_of_torchs_own() -> None:
     assert conv.state_dict().keys() == own.state_dict().keys()
     on_meta = layer("2 x 2", Conv2d, torch.channels_last).to("meta").bfloat16()
     assert on_meta(torch.empty(4, 48, 2, 2, device="meta", dtype=torch.bfloat16)).shape == (4, 64, 2, 2)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_network_whose_images_become_that_small_learns(batch_norm: bool, activation: str) -> None:
+    knobs = {"base_width": 8, "dense_units": 16, "dropout": 0.0, "activation": activation, "batch_norm": batch_norm}
+    torch.manual_seed(1)
+    model = build_classifier("vgg11", (3, 32, 32), 2, knobs, mean=[128.0] * 3, deviation=[64.0] * 3)
+    assert sum(isinstance(module, Conv2d) for module in model.modules()) == 8
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    images = 255 * torch.rand(16, 3, 32, 32)
+    labels = torch.arange(16) % 2
+    images[labels == 1] /= 2
+    for _ in range(40):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(images).float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss.item() < 0.3  # guessing gives 0.69

@@ -55,8 +55,13 @@ class _Convolution(torch.autograd.Function):
             return torch.conv2d(images, weight, bias, stride, padding)
         seen = _windows(images, kernel, places, stride, padding)
         ctx.save_for_backward(seen, weight)
-        by_filter = weight.permute(0, 2, 3, 1).reshape(filters, -1)
-        return nn.functional.linear(seen, by_filter, bias).view(-1, *places, filters).permute(0, 3, 1, 2)
+        by_filter = weight.permute(0, 2, 3, 1).reshape(filters, -1).t()
+        # Written into the result: a view of the product could not be activated in place.
+        shape = (len(images), filters, *places)
+        result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
+        rows = result.permute(0, 2, 3, 1).view(-1, filters)
+        torch.mm(seen, by_filter, out=rows) if bias is None else torch.addmm(bias, seen, by_filter, out=rows)
+        return result
 
     @staticmethod
     @once_differentiable
