@@ -15,6 +15,7 @@ USABLE = (
     0.9  # of a GPU's memory; another choice of cuDNN's, or another order of sizes, takes some more than was measured
 )
 FINEST = 10_000  # Ray counts shares of a GPU in so many parts
+OF_A_GPU = ("CUDA", "CUDNN", "cuDNN", "unable to find an engine")  # words of an error: its memory, not the host's
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Sharing:
         `beats` are the last rows of the workers. A trial makes the slot grow once; when it runs out of memory beside
         others again, it runs alone. Trials that were handed out before the slot grew do not let it grow further.
         """
-        device = "CUDA" in error
+        device = any(word in error for word in OF_A_GPU)
         others = self._others(key, beats, device)
         if not others or self.place is None:
             return Shortage(shared=False, alone=not device)

@@ -26,7 +26,11 @@ from cluster.resources import Host, Place, hosts_of
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
 ROOM_SECONDS = 1.0
-MEMORY = re.compile(r"OutOfMemory|MemoryError|OUT_OF_MEMORY|(?:low on|not enough|can't allocate) memory")
+MEMORY = re.compile(
+    r"OutOfMemory|MemoryError|OUT_OF_MEMORY|(?:low on|not enough|can't allocate) memory|"
+    r"CUDA error: out of memory|ALLOC_FAILED|unable to find an engine"  # cuBLAS's and cuDNN's, in no words of torch
+)
+RAISED = re.compile(r"(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Retired)(?:\(\w+\))?: .")
 
 
 def reason(said: str) -> str:
@@ -34,7 +38,8 @@ def reason(said: str) -> str:
     if died := EXIT.search(said):
         return f"the worker process died ({died[1]})"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "the worker process died"
+    raised = [line for line in lines if RAISED.match(line)]  # CUDA's last line is advice
+    return (raised or lines)[-1][:500] if lines else "the worker process died"
 
 
 def cause_of(said: str) -> str:

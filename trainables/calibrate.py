@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from trainables.batches import Dataset
-from trainables.device import best_device, give_freed_memory_back, name_of, wait_until_idle
+from trainables.device import best_device, computes_in_bf16, give_freed_memory_back, name_of, wait_until_idle
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -59,7 +59,8 @@ def calibrate(
 ) -> Calibrated:
     """Train a few steps of each sample in every way that is allowed, and return the fastest.
 
-    `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where it is at least 1.2 times as fast. The memory
+    `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where the device has it and it is at least 1.2
+    times as fast. The memory
     format is channels-last unless the other is 1.1 times as fast; on a GPU steps are recorded and replayed where that
     is 1.1 times as fast and trains alike. `cores` and `gpus` are those of a trial. With
     `host_cores`, so many trials `beside` each other are measured against one on all cores of the host, which is taken
@@ -68,7 +69,7 @@ def calibrate(
     device = best_device(gpus)
     settings: dict[str, Settings] = {}
     figures: dict[str, dict[str, float]] = {}
-    precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
+    precisions = ("fp32", "bf16")[: 1 + computes_in_bf16(device)] if precision == "auto" else (precision,)
     data = _one_batch(image_shape, n_classes)
     compares = host_cores is not None and host_cores > cores and device.type == "cpu"
     for sample in samples:
@@ -127,7 +128,8 @@ def trains_alike(sample: Sample, image_shape: tuple[int, int, int], n_classes: i
     for optimizer in ("sgd", "adam", "rmsprop"):
         ways = []
         for way in (replace(captured, captured=False), captured):
-            changes = {"batch_size": ALIKE_BATCH, "optimizer": optimizer, "schedule": "one_cycle", "warmup_epochs": 0}
+            changes = {"batch_size": ALIKE_BATCH, "optimizer": optimizer, "momentum": 0.9}
+            changes |= {"schedule": "one_cycle", "warmup_epochs": 0}
             training = _begun(sample, data, way, **{**changes, **_without_chance(sample.config)})
             before = _weights(training)
             for _ in range(ALIKE_EPOCHS):
@@ -189,7 +191,7 @@ def _fastest(sample: Sample, data: Dataset, ways: Sequence[Settings]) -> dict[Se
     for way in ways:
         trainings[way] = _begun(sample, data, way)
         speeds[way] = _speed(trainings[way])  # it warms up, and is hardly ever the fastest
-        if speeds[way] * HOPELESS < max(speeds.values()):
+        if speeds[way] * HOPELESS < max(speeds.values()) and not way.captured:  # its first step gets its memory
             del trainings[way]
     for _ in range(ROUNDS):
         for way, training in trainings.items():

@@ -86,6 +86,8 @@ class CapturedSteps:
         places = [part.clone() for part in parts]
         try:
             self._kept[kind] = places, self.recorder.record(lambda: work(places))
+        except torch.OutOfMemoryError:  # the trial's, which has an answer to it
+            raise
         except RuntimeError as error:
             self.refused = " ".join(str(error).split())[:300]
 
@@ -96,6 +98,9 @@ def rate_on_device(optimizer: Any, device: torch.device) -> None:
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
         if "capturable" in group:
             group["capturable"] = device.type == "cuda"
+    for state in optimizer.state.values():  # a kept one was counted on the host where nothing was recorded
+        if "step" in state:
+            state["step"] = state["step"].to(device)
 
 
 def rate_as_number(optimizer: Any) -> None:

@@ -20,6 +20,7 @@ _CORES = Path("/proc/stat")  # see proc_stat(5)
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 # What torch says in a plain RuntimeError: its CPU allocator, and CUDA's libraries.
 _OF_THE_DEVICE = ("not enough memory", "can't allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN", "MPS backend")
+_NO_ENGINE = "unable to find an engine"  # so cuDNN says that it has no room to work in
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # see mallopt(3)
 _MOST_FROM_THE_HEAP = 32 * 2**20  # the most that mallopt accepts
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
@@ -34,6 +35,12 @@ def best_device(gpus: float = 1) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda" if gpus > 0 else "cpu")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether a device has bf16 itself. GPUs before NVIDIA's Ampere do not: torch emulates some of it there, and
+    cuDNN then finds no way to compute some convolutions."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -96,6 +103,8 @@ def give_freed_memory_back() -> None:
     """Give what is freed and kept back to the system: between two trials, so that each one's peak is its own."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # others may share the GPU, and what a recording held serves nothing else
+        torch.cuda.empty_cache()
 
 
 def evaluation_batch(device_type: str, height: int, width: int, input_size: int | None) -> int:
@@ -128,7 +137,7 @@ def is_device_error(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError | torch.AcceleratorError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _OF_THE_DEVICE)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in (*_OF_THE_DEVICE, _NO_ENGINE))
 
 
 class PeakMemory:

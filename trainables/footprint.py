@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from trainables.calibrate import Sample, noise
-from trainables.device import PeakMemory, evaluation_batch, give_freed_memory_back
+from trainables.captured import WARM_UP
+from trainables.device import PeakMemory, evaluation_batch, give_freed_memory_back, is_device_error
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -104,17 +105,22 @@ def _on_gpu(
     """Return what was taken on the GPU that this process has to itself; all of it where that does not suffice."""
     device, host = torch.device(settings.device), PeakMemory(torch.device("cpu"))
     free, total = torch.cuda.mem_get_info(device)
-    context = total - free - torch.cuda.memory_reserved(device)
+    context = total - free - torch.cuda.memory_reserved(device)  # where the training does not get so far
+    # What is recorded has memory of its own: of a step, and of an epoch's shorter last one.
+    images, epochs = ((WARM_UP + 1) * batch + batch // 2, WARM_UP + 1) if settings.captured else (2 * batch, 1)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        training = Training(noise(image_shape, n_classes, 2 * batch, max(1, evaluated)), settings)
+        training = Training(noise(image_shape, n_classes, images, max(1, evaluated)), settings)
         _begin(training, sample, {**sample.config, "accumulation_steps": 1})
         torch.cuda.reset_peak_memory_stats(device)
-        training.epoch()
+        for _ in range(epochs):
+            training.epoch()
         taken = torch.cuda.max_memory_reserved(device)
         free, _ = torch.cuda.mem_get_info(device)  # cuBLAS and cuDNN are loaded now
-        context = max(context, total - free - torch.cuda.memory_reserved(device))
-    except torch.OutOfMemoryError:
+        context = total - free - torch.cuda.memory_reserved(device)
+    except RuntimeError as error:
+        if not is_device_error(error):
+            raise
         taken = total
     return Footprint(round(_own(host) or 0), taken + context, context, total)

@@ -27,7 +27,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     rate, momentum = recipe.learning_rate, recipe.momentum or 0.0
     match recipe.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+            return _SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
         case "adam":
             return _Adam(groups, lr=rate, fused=True)
         case "adamw":
@@ -35,6 +35,21 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=True)
     raise ValueError(f"optimizer {recipe.optimizer!r} is not known: allowed are adam, adamw, rmsprop, sgd")
+
+
+class _SGD(torch.optim.SGD):
+    """Begins each parameter's momentum at zero, from which the first step is the same as from none.
+
+    torch 2.15's fused step wants a momentum of all parameters or of none: when layers thaw, only the head has one.
+    """
+
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], momentum_buffer_list: list[Any]
+    ) -> bool:
+        found: bool = super()._init_group(group, params, grads, momentum_buffer_list)  # type: ignore[no-untyped-call]
+        for place, (parameter, kept) in enumerate(zip(params, momentum_buffer_list, strict=False)):
+            momentum_buffer_list[place] = torch.zeros_like(parameter) if kept is None else kept
+        return found
 
 
 class _AsStored(torch.optim.Optimizer):

@@ -262,7 +262,7 @@ class Training:
             generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
             self._frozen[key] = frozen_features(
                 self.dataset.features,
-                (augmentation, view, self.settings.precision),
+                (augmentation, view, self.settings.precision, self.device.type),
                 self.model,
                 self.batches,
                 self._autocast,

@@ -181,6 +181,8 @@ def test_a_trial_that_runs_out_of_memory_beside_others_again_runs_alone_and_is_t
     ("place", "hosts", "gpus", "error", "shared"),
     [
         (SHARED_GPU, "xxx", "001", CUDA, True),
+        (SHARED_GPU, "xxx", "001", "RuntimeError: GET was unable to find an engine", True),
+        (SHARED_GPU, "xxx", "011", "RuntimeError: GET was unable to find an engine", False),
         (SHARED_GPU, "xxx", "011", CUDA, False),  # the others are on another GPU
         (Place(Slot(1, 1.0), [Host(16, 2, name="x")]), "xx", "01", CUDA, False),
         (FOUR_HOSTS, "xyz", "", "MemoryError", False),  # the others are on other hosts

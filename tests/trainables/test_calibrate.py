@@ -71,6 +71,13 @@ def test_all_cores_are_given_to_one_trial_only_where_that_trains_more_images(
     assert {each.threads for each in found.settings.values()} == {cores}
 
 
+def test_a_gpu_without_bf16_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds(monkeypatch, fp32=1.0, bf16=9.0, channels_last=2.0)
+    monkeypatch.setattr(measured, "computes_in_bf16", lambda device: False)
+    assert measure(CNN, precision="auto").settings["cnn"].precision == "fp32"
+    assert measure(CNN, precision="bf16").settings["cnn"].precision == "bf16"
+
+
 def test_a_way_that_is_hopeless_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
 
@@ -90,3 +97,21 @@ def test_a_way_that_is_hopeless_is_not_measured_again(monkeypatch: pytest.Monkey
     assert measure(CNN, precision="auto").settings["cnn"].precision == "fp32"
     assert steps.count("bf16") == 2  # one a memory format
     assert steps.count("fp32") == 2 * (1 + measured.ROUNDS)
+
+
+def test_a_recording_is_not_judged_by_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorded:
+        def __init__(self, way: Settings) -> None:
+            self.way, self.steps = way, 0
+
+        def use(self, way: Settings) -> None:
+            self.way = way
+
+    def speed(training: Any) -> float:
+        training.steps += 1
+        return 100.0 if not training.way.captured else 1.0 if training.steps == 1 else 500.0
+
+    monkeypatch.setattr(measured, "_begun", lambda sample, data, way: Recorded(way))
+    monkeypatch.setattr(measured, "_speed", speed)
+    plain, captured = Settings(), Settings(captured=True)
+    assert measured._fastest(CNN, measured._one_batch((3, 28, 28), 2), [plain, captured])[captured] == 500.0

@@ -71,6 +71,24 @@ def test_what_cannot_be_recorded_is_done_directly_and_says_why() -> None:
     assert (recorder.warmed, steps.replayed) == (WARM_UP, 0)
 
 
+def test_a_recording_without_memory_is_the_trials_want_of_memory() -> None:
+    class Full(Replays):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        added(CapturedSteps(Full()), [[1]] * (WARM_UP + 1))
+
+
+def test_steps_counted_on_the_host_go_on_on_the_device() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.RMSprop([weight], foreach=True)
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    rate_on_device(optimizer, torch.device("meta"))
+    assert optimizer.state[weight]["step"].device.type == "meta"
+
+
 def test_a_learning_rate_on_the_device_stays_where_a_recording_reads_it() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.5)

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from trainables import device
-from trainables.device import PeakMemory, best_device, evaluation_batch, keep_freed_memory, sub_normals_flushed
+from trainables.device import (
+    PeakMemory,
+    best_device,
+    computes_in_bf16,
+    evaluation_batch,
+    give_freed_memory_back,
+    is_device_error,
+    keep_freed_memory,
+    sub_normals_flushed,
+)
 
 CPU = torch.device("cpu")
 
@@ -86,6 +95,39 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
 
     faults()
     assert faults() < 1000  # 16 MB in pages of 4 KB are 3,906, ten times over
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_what_a_gpu_says_without_memory_is_not_the_models_fault(said: str) -> None:
+    assert is_device_error(RuntimeError(said))
+    assert not is_device_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_only_gpus_with_bf16_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: bool(asked.append(including_emulation))
+    )
+    assert not computes_in_bf16(torch.device("cuda"))
+    assert asked == [False]
+    assert computes_in_bf16(CPU)
+
+
+def test_a_gpus_freed_memory_is_given_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("GPU"))
+    give_freed_memory_back()
+    assert not given  # nothing was computed there
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    give_freed_memory_back()
+    assert given == ["GPU"]
 
 
 def test_sub_normal_numbers_are_zero_inside_and_numbers_outside() -> None:

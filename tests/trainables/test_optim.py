@@ -100,6 +100,29 @@ def test_optimizers_lower_a_loss_and_leave_biases_undecayed(optimizer: str) -> N
     assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_layers_that_thaw_get_the_steps_of_torchs_plain_sgd(momentum: float) -> None:
+    """The fused step fails where some parameters have a momentum already and others have none."""
+
+    def weights(fused: bool) -> list[torch.Tensor]:
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+        made = make_optimizer(recipe(optimizer="sgd", momentum=momentum, weight_decay=0.01), model)
+        assert made.defaults["fused"]
+        for group in made.param_groups:
+            group["fused"] = fused
+        model[0].requires_grad_(False)
+        for step in range(4):
+            model[0].requires_grad_(step >= 2)
+            made.zero_grad()
+            model(torch.full((3, 6), step + 1.0)).square().sum().backward()
+            made.step()
+        return [parameter.detach() for parameter in model.parameters()]
+
+    for fused, plain in zip(weights(True), weights(False), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-7)
+
+
 def test_unknown_words_are_named_with_what_is_allowed() -> None:
     with pytest.raises(ValueError, match=r"'lion' is not known: allowed are adam, adamw, rmsprop, sgd"):
         make_optimizer(recipe(optimizer="lion"), nn.Linear(1, 1))

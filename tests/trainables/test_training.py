@@ -112,6 +112,19 @@ def test_accumulation_takes_the_step_of_one_large_batch(data: Dataset) -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_layers_thaw_with_every_optimizer(data: Dataset, optimizer: str) -> None:
+    training = Training(data, Settings())
+    changes = {"weights": "none", "input_size": 32, "trainable_layers": 20, "frozen_epochs": 1}
+    changes |= {"optimizer": optimizer, "momentum": 0.9}
+    training.begin("mobilenet_v2", spaces.load("mobilenet_v2").baseline | changes, seed=1, epochs=3)
+    frozen = [each.detach().clone() for each in training.parameters]
+    results = [training.epoch() for _ in range(2)]
+    assert all(math.isfinite(result.train_loss) for result in results)
+    moved = [not torch.equal(before, after) for before, after in zip(frozen, training.parameters, strict=True)]
+    assert 10 < sum(moved) < len(moved)
+
+
 def test_validation_loss_is_plain_cross_entropy_whatever_was_trained(data: Dataset) -> None:
     training = Training(data, Settings())
     result = run(training, epochs=1, label_smoothing=0.2, class_weights="balanced")[0]
