@@ -1,17 +1,16 @@
-"""Images for the benchmarks: real ones where a zip of CIFAR-10 is named, made ones otherwise."""
+"""Made images of CIFAR-10's size for the benchmarks, trainings on them, and the settings that a search would take."""
 
-import os
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from measure import HOUSE
+from measure import HOUSE as HOUSE  # the rooms are found from here on
 
 import spaces
 from trainables.batches import Dataset
 from trainables.calibrate import Sample, calibrate
 from trainables.settings import Settings
-
-ZIP = Path(os.environ.get("CONVSCOUT_CIFAR10", HOUSE.parent / "shared" / "data" / "cifar10.zip"))
+from trainables.training import Training
 
 
 def dataset(train: int, val: int) -> Dataset:
@@ -34,6 +33,13 @@ def calibrated(architecture: str) -> Settings:
     """Return what a search with one core a trial would train its baseline in at 32 x 32: precision, memory format."""
     sample = Sample(architecture, spaces.load(architecture).baseline)
     return calibrate([sample], (3, 32, 32), 10, "auto", cores=1, gpus=0).settings[architecture]
+
+
+def epochs(data: Dataset, settings: Settings, architecture: str, config: dict[str, Any]) -> Callable[[], float]:
+    """Begin a training; return what trains its next epoch and returns the images a second."""
+    training = Training(data, settings)
+    training.begin(architecture, config, seed=1, epochs=100)
+    return lambda: training.epoch().images_per_second
 
 
 def described(settings: Settings) -> str:

@@ -1,6 +1,5 @@
-"""Row 8: decoding into the cache against bare OpenCV, finding the cache again, and sharing it between processes."""
+"""Decoding into the cache against bare OpenCV, finding the cache again, and sharing it between processes."""
 
-import argparse
 import os
 import re
 import subprocess
@@ -15,22 +14,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from cifar import ZIP
-from measure import Figures, interleaved, ratios, seconds_of, table, tell
+from measure import ZIP, Figures, interleaved, options, ratios, seconds_of, table, tell
 
 from trainables.cache import ImageCache, open_cache, prepare
 
 CORES = len(os.sched_getaffinity(0))
-CHUNK = 64
+MOST_IN_CHUNK = 64
 PROCESSES, ROUNDS = 8, 5
-SMALL, PHOTOS, LARGE = 5000, 500, 30
+SMALL, PHOTOS, LARGE = 5000, 500, 16
 
 
 def main() -> None:
     """Measure all three and tell."""
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("--touch", type=Path, help="read all images of this cache, and wait for standard input to end")
-    parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     if asked.touch:
         _touch(asked.touch)
@@ -42,8 +39,8 @@ def main() -> None:
         _write_made(large, LARGE, (3024, 4032))
         sizes = ((small, "32 x 32", 32), (photos, "320 x 240", 224), (large, "4032 x 3024", 224))
         text = _decoding(sizes, Path(scratch))
-        text += "\n\n" + _found_again(ZIP if ZIP.exists() else small, Path(scratch))
-    tell("decoding.py", "Decoding, once", text)
+        text += "\n\n" + _found_again(ZIP if ZIP.exists() else small, small, Path(scratch))
+    tell("decoding.py", "Decoding, once", text, asked.keep)
 
 
 def write_cifar(folder: Path, count: int, skip: int = 0) -> None:
@@ -94,7 +91,8 @@ def _decoding(folders: Sequence[tuple[Path, str, int]], scratch: Path) -> str:
     text += (
         f"\n\nMedian (min–max) of {ROUNDS} in turn. Ours is `prepare` from the folder to the finished cache on disk: "
     )
-    text += "listing, checks, checksums, search for copies, split. OpenCV reads, decodes and resizes into an array."
+    text += "listing, checks, checksums, search for copies, split. OpenCV reads, decodes and resizes into an array, "
+    text += "large JPEGs in full; ours has libjpeg decode those of 12 megapixels to a quarter of their sides."
     return text
 
 
@@ -116,34 +114,39 @@ def _cache_in(scratch: Path) -> Iterator[None]:
 
 
 def _bare(files: Sequence[Path], size: int, threads: int) -> Callable[[], float]:
-    def decode(start: int) -> None:
-        for row in range(start, min(start + CHUNK, len(files))):
+    def decode(rows: range) -> None:
+        for row in rows:
             pixels = cv2.imdecode(np.frombuffer(files[row].read_bytes(), np.uint8), cv2.IMREAD_COLOR)
             images[row] = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
 
     images = np.empty((len(files), size, size, 3), np.uint8)
+    step = min(MOST_IN_CHUNK, -(-len(files) // (4 * threads)))  # few large files must be shared out, too
+    chunks = [range(start, min(start + step, len(files))) for start in range(0, len(files), step)]
 
     def measure() -> float:
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(decode, range(0, len(files), CHUNK)))
+            list(pool.map(decode, chunks))
         return len(files) / (time.perf_counter() - start)
 
     return measure
 
 
-def _found_again(data: Path, scratch: Path) -> str:
-    """Return how long a second `prepare` takes, and what eight processes that read everything keep in memory."""
+def _found_again(data: Path, folder: Path, scratch: Path) -> str:
+    """Return how long a second `prepare` takes, and what eight processes that read everything of `data` map."""
     with _cache_in(scratch):
         first = seconds_of(lambda: prepare(str(data), image_size=32))
-        again = Figures(tuple(seconds_of(lambda: prepare(str(data), image_size=32)) for _ in range(ROUNDS)))
+        again = _again(data)
         cache = prepare(str(data), image_size=32)
+        files = sum(sum(of_class.values()) for of_class in prepare(str(folder), image_size=32).counts.values())
+        folder_again = _again(folder)
         images = sum(sum(of_class.values()) for of_class in cache.counts.values())
         file_mb = (cache.folder / "images.npy").stat().st_size / 1e6
         pss_mb = _pss_mb(cache)
     rows = [
         (f"{images:,} images decoded, s", f"{first:.1f}"),
         ("found again, s", again),
+        (f"a folder of {files:,} files found again, s", folder_again),
         ("`images.npy`, MB", f"{file_mb:.1f}"),
         (f"mapped by {PROCESSES} processes, PSS in all, MB", f"{pss_mb:.1f}"),
         ("PSS / file", f"{pss_mb / file_mb:.3f}"),
@@ -152,6 +155,10 @@ def _found_again(data: Path, scratch: Path) -> str:
     return (
         text + f"\n\nFound again: n = {ROUNDS}; the rest once. All processes have read every image when PSS is taken."
     )
+
+
+def _again(data: Path) -> Figures:
+    return Figures(tuple(seconds_of(lambda: prepare(str(data), image_size=32)) for _ in range(ROUNDS)))
 
 
 def _pss_mb(cache: ImageCache) -> float:

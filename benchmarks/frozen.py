@@ -1,4 +1,4 @@
-"""Row 9: transfer learning with frozen layers, computed once against computed in each epoch."""
+"""Transfer learning with frozen layers, computed once against computed in each epoch."""
 
 import tempfile
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from cifar import dataset
-from measure import Figures, interleaved, ratios, table, tell
+from measure import Figures, interleaved, options, ratios, table, tell
 
 import spaces
 from trainables.batches import Dataset
@@ -25,6 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Measure MobileNetV2, drawn instead of published weights, in three ways."""
+    keep = options(__doc__).parse_args().keep
     rows = []
     for what, changes in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -50,9 +51,11 @@ def main() -> None:
     )
     text = table(columns, rows)
     text += f"\n\nMedian (min–max) of 5 epochs in turn: {IMAGES} made images, {VAL} more for validation, resized to "
-    text += f"{INPUT} x {INPUT}, one thread. The first time is that of whoever freezes these layers first on a host; "
-    text += "the others read. Logits of all images, compared with those of the whole model: the largest difference."
-    tell("frozen.py", "Frozen layers", text)
+    text += f"{INPUT} x {INPUT}, one thread, fp32. The first time is that of whoever freezes these layers first on a "
+    text += (
+        "host; the others read. Logits of all images, compared with those of the whole model: the largest difference."
+    )
+    tell("frozen.py", "Frozen layers", text, keep)
 
 
 def _weights(data: Dataset, file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Row 4: from the end of a trial to the first batch of the next one, on the same worker, under Ray."""
+"""From the end of a trial to the first batch of the next one, on the same worker, under Ray."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from launches import run
-from measure import Figures, table, tell
+from measure import Figures, options, table, tell
 
 import spaces
 from trainables.cache import prepare
@@ -65,6 +65,7 @@ class Timed(ImageTrainable):
 
 def main() -> None:
     """Run 40 trials of one epoch on one slot, each with a model of its own."""
+    keep = options(__doc__).parse_args().keep
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "experiment")
         folder.mkdir()
@@ -73,15 +74,16 @@ def main() -> None:
             "settings": {"cnn": Settings().to_json()},
             "checkpoint_seconds": 30.0,
         }
-        options = {"architecture": "cnn", "config": dict(spaces.load("cnn").baseline), "folder": folder}
-        run(Timed, TRIALS, 1, 1, parameters, **options)
+        config = dict(spaces.load("cnn").baseline)
+        run(Timed, TRIALS, 1, 1, parameters, architecture="cnn", config=config, folder=folder)
         notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
     notes = [note for note in notes if note["same_worker"]][1:]  # the first one's model is the process's second
     rows = [(what, _milliseconds(notes, name)) for name, what in PARTS.items()]
     text = table(("", "ms"), rows)
-    text += f"\n\nMedian (min–max) over {len(notes)} handovers on one slot; trials of one epoch of cnn's baseline, on "
-    text += f"{CLASSES * PER_CLASS} made images of 32 x 32. In between are the ledger, TensorBoard and Ray Tune."
-    tell("handover.py", "From one trial to the next", text)
+    text += f"\n\nMedian (min–max) over {len(notes)} handovers on one slot; trials of one epoch of cnn's baseline, "
+    text += f"fp32, on {CLASSES * PER_CLASS} made images of 32 x 32. In between are the ledger, TensorBoard and "
+    text += "Ray Tune."
+    tell("handover.py", "From one trial to the next", text, keep)
 
 
 def _cache(scratch: Path) -> Path:

@@ -1,8 +1,8 @@
 """A search that trains nothing: trials through the real dispatcher, ledger, launcher and TensorBoard events."""
 
 import json
+import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from cluster.history import History
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
-from cluster.record import Row
 from cluster.resources import Place, Slot, hosts_of
 from cluster.storage import TRIALS
 from cluster.tensorboard import TensorBoardWriter
@@ -23,7 +22,7 @@ from cluster.tensorboard import TensorBoardWriter
 def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[str, Any], **options: Any) -> History:
     """Run so many trials of `architecture` (default `idle`) and return what the ledger says; Ray is connected first.
 
-    `options`: `config` of every trial, `checkpoint_seconds`; `folder`, where it is to be kept.
+    `options`: `config` of every trial; `folder`, where it is to be kept.
     """
     place = Place(Slot(1, 0.0), hosts_of(connect()), max_concurrent=slots)
     config = options.get("config", {"learning_rate": 0.1})
@@ -41,10 +40,14 @@ def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[
             ledger.append("experiment", name="benchmark", trials=trials)
             board = TensorBoardWriter(folder, {"learning_rate": [0.0, 1.0]}, "val_accuracy")
             dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None, [board], in_order=slots == 1)
-            began = time.time()
             launch(trainable, dispatcher, place, {"folder": str(folder), **parameters})
-            ledger.append("benchmark", began=began)
             return ledger.history
+
+
+def started_row(attempt: int) -> dict[str, Any]:
+    """Return the report of a worker that begins a trial."""
+    where = {"host": "here", "node": "here", "pid": os.getpid()}
+    return {"kind": "started", "attempt": attempt, **where, "epochs": []}
 
 
 def epoch_row(epoch: int, seconds: float) -> dict[str, Any]:
@@ -64,6 +67,3 @@ def handed_out(config: dict[str, Any]) -> dict[str, Any]:
     """Return what the dispatcher handed to a worker."""
     given: dict[str, Any] = json.loads(config["handed_out"])
     return given
-
-
-__all__ = ["Row", "epoch_row", "handed_out", "run"]

@@ -1,13 +1,15 @@
 """What the benchmarks share: contenders measured in turn, tables with n, median and spread, and where they are kept.
 
-Each benchmark is a file that can be run on its own: `python benchmarks/epoch.py` prints its table, and with `--keep`
-also puts it in the place of the one before in `benchmarks/RESULTS.md`.
+Each benchmark is a file that can be run on its own: `.venv/bin/python benchmarks/epoch.py` prints its table, and with
+`--keep` also puts it in the place of the one before in `benchmarks/RESULTS.md`.
 """
 
+import argparse
 import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +19,15 @@ from pathlib import Path
 
 HOUSE = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ZIP = Path(os.environ.get("CONVSCOUT_CIFAR10", HOUSE.parent / "shared" / "data" / "cifar10.zip"))  # of real images
 sys.path.insert(0, str(HOUSE))  # the rooms are found from any folder, installed or not
+
+
+def options(docstring: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark's command line, which knows `--keep`."""
+    parser = argparse.ArgumentParser(description=docstring)
+    parser.add_argument("--keep", action="store_true", help="put the table into benchmarks/RESULTS.md")
+    return parser
 
 
 @dataclass(frozen=True)
@@ -67,20 +77,21 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def tell(name: str, title: str, text: str, arguments: Sequence[str] | None = None) -> None:
-    """Print a benchmark's outcome, and keep it in RESULTS.md if the command line says `--keep`.
+def tell(name: str, title: str, text: str, keep: bool) -> None:
+    """Print a benchmark's outcome, and keep it in RESULTS.md if that is asked for.
 
-    `name` is that of the benchmark's file; its section there is replaced, all others stay.
+    `name` is the command without its folder, as far as it says what is measured: `overhead.py --trials 20`. The section
+    of that name is replaced, all others stay: what was measured of less never takes the place of what was of more.
     """
-    section = f"## {title}\n\n{date.today()}, {machine()}. `benchmarks/{name}`.\n\n{text.strip()}\n"
+    section = f"## {title}\n\n{date.today()}, {machine()}, {commit()}. `benchmarks/{name}`.\n\n{text.strip()}\n"
     print(section)
-    if "--keep" in (sys.argv if arguments is None else arguments):
+    if keep:
         RESULTS.write_text(_with_section(RESULTS.read_text() if RESULTS.exists() else "", name, section))
 
 
 def _with_section(page: str, name: str, section: str) -> str:
     marked = f"<!-- {name} -->\n{section}"
-    parts = [part.strip() + "\n" for part in re.split(r"(?=<!-- [\w/.]+ -->\n)", page)]
+    parts = [part.strip() + "\n" for part in re.split(r"(?=<!-- [^\n]+ -->\n)", page)]
     begins = [part.startswith(f"<!-- {name} -->\n") for part in parts]
     if any(begins):
         parts[begins.index(True)] = marked
@@ -99,6 +110,16 @@ def machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return f"{name_of(torch.device('cpu'))}, {cores} cores{gpu}, {versions}"
+
+
+def commit() -> str:
+    """Return which commit the figures were taken on, and whether files were other than in it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=HOUSE, check=True, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.relative_to(HOUSE)}")
+    return f"commit {git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
 
 
 def _short(value: float) -> str:

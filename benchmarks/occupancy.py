@@ -1,17 +1,15 @@
-"""Row 6: how much of the slots' time is trials, where each computes for one second and keeps checkpoints."""
+"""How much of the slots' time is trials, where each computes for one second and keeps checkpoints."""
 
-import argparse
 import json
 import multiprocessing
-import os
 import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from launches import epoch_row, handed_out, run
-from measure import Figures, table, tell
+from launches import epoch_row, handed_out, run, started_row
+from measure import Figures, options, table, tell
 from ray.tune import Trainable
 
 from cluster.ledger import LEDGER
@@ -49,15 +47,7 @@ class Busy(Trainable):  # type: ignore[misc]
         if not self.begun:
             self.begun = True
             self.writer.begin(Path(self.given["checkpoints"]), attempt, "busy")
-            started = {
-                "kind": "started",
-                "attempt": attempt,
-                "host": "here",
-                "node": "here",
-                "pid": os.getpid(),
-                "epochs": [],
-            }
-            return {"report": json.dumps(started)}
+            return {"report": json.dumps(started_row(attempt))}
         began = time.time()
         products = multiply(EPOCH_SECONDS)
         self.epochs_done += 1
@@ -88,13 +78,12 @@ def multiply(seconds: float) -> int:
 
 def main() -> None:
     """Run the trials once on two slots, and tell."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--keep", action="store_true")
-    trials = parser.parse_args().trials
+    parser = options(__doc__)
+    parser.add_argument("--trials", type=int, default=200, help="of one second each")
+    asked = parser.parse_args()
     before = _undisturbed()
     with tempfile.TemporaryDirectory() as scratch:
-        history = run(Busy, trials, EPOCHS, SLOTS, {}, folder=Path(scratch))
+        history = run(Busy, asked.trials, EPOCHS, SLOTS, {}, folder=Path(scratch))
         kept = Path(scratch, LEDGER).read_text().count('"event": "checkpoint"')
     undisturbed = (before + _undisturbed()) / 2
     records = [record for record in history.trials.values() if len(record.epochs) == EPOCHS]
@@ -118,7 +107,7 @@ def main() -> None:
     text += f"{MATRIX} x {MATRIX} on one thread; {SLOTS} slots; {STATE_MB} MB kept after each epoch, the last of "
     text += f"a trial waited for ({kept} in the ledger); TensorBoard on. Undisturbed: two processes beside each other, "
     text += "before and after."
-    tell("occupancy.py", "How busy the slots are", text)
+    tell(f"occupancy.py --trials {asked.trials}", "How busy the slots are", text, asked.keep)
 
 
 def _gaps(records: list[Any]) -> tuple[Figures, Figures]:

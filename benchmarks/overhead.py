@@ -1,6 +1,5 @@
-"""Row 5: trials that do nothing, through convscout and through Ray Tune alone. `--quick` runs 100 trials a turn."""
+"""Trials that do nothing, through convscout and through Ray Tune alone."""
 
-import argparse
 import json
 import resource
 import subprocess
@@ -9,19 +8,18 @@ import tempfile
 import time
 from typing import Any
 
-from measure import Figures, interleaved, ratios, table, tell
+from measure import Figures, interleaved, options, ratios, table, tell
 
 REPORTS, SLOTS = 10, 2
 
 
 def main() -> None:
     """Compare in turn, each run in a process of its own; `--trials 10000 --reports 1 --rounds 1` shows that many."""
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("--side", choices=("ours", "ray"), help="run one side once, and print its figures as JSON")
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--reports", type=int, default=REPORTS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--trials", type=int, default=200, help="a turn of each side")
+    parser.add_argument("--reports", type=int, default=REPORTS, help="of a trial")
+    parser.add_argument("--rounds", type=int, default=5, help="turns")
     asked = parser.parse_args()
     if asked.side:
         print(json.dumps({"ours": _ours, "ray": _ray}[asked.side](asked.trials, asked.reports)))
@@ -46,7 +44,7 @@ def main() -> None:
     text += f"\n\n{asked.trials} trials of {asked.reports} reports each on {SLOTS} slots, median (min–max) of "
     text += f"{asked.rounds} in turn; a process each; Ray's start is not counted."
     text += " Ours writes the ledger and TensorBoard's events."
-    tell("overhead.py", "Trials that do nothing", text)
+    tell(f"overhead.py --trials {asked.trials}", "Trials that do nothing", text, asked.keep)
 
 
 def _per_trial(seconds: Figures, trials: int) -> Figures:
@@ -58,7 +56,7 @@ def _peak_kb() -> float:
 
 
 def _ours(trials: int, reports: int) -> dict[str, Any]:
-    from launches import epoch_row, handed_out, run
+    from launches import epoch_row, handed_out, run, started_row
     from ray.tune import Trainable
 
     class Idle(Trainable):  # type: ignore[misc]
@@ -72,15 +70,7 @@ def _ours(trials: int, reports: int) -> dict[str, Any]:
         def step(self) -> dict[str, Any]:
             if not self.done:
                 self.done = 1
-                started = {
-                    "kind": "started",
-                    "attempt": self.attempt,
-                    "host": "here",
-                    "node": "here",
-                    "pid": 1,
-                    "epochs": [],
-                }
-                return {"report": json.dumps(started)}
+                return {"report": json.dumps(started_row(self.attempt))}
             report = {"kind": "epoch", "attempt": self.attempt, "epoch": epoch_row(self.done, 0.01)}
             self.done += 1
             return {"report": json.dumps(report)}

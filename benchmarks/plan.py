@@ -1,6 +1,5 @@
 """How far `convscout plan` was from what then happened, on three searches."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -9,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cifar import ZIP
-from measure import HOUSE, seconds_of, table, tell
+from measure import HOUSE, ZIP, options, seconds_of, table, tell
 
 from cluster.ledger import read_history
 
@@ -25,9 +23,7 @@ SEARCHES = {
 
 def main() -> None:
     """Plan each search, then run it; one of them on CIFAR-10 where it is at hand."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--keep", action="store_true")
-    parser.parse_args()
+    keep = options(__doc__).parse_args().keep
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, asked in SEARCHES.items():
@@ -38,8 +34,7 @@ def main() -> None:
     columns = ("search", "planned, s", "took, s", "took / planned", "epochs planned", "epochs run")
     text = table(columns, rows)
     text += "\n\nEach planned once and then run once; the median planned, and in brackets what 9 of 10 are to lie in."
-    text += " `convscout plan` itself takes about a minute."
-    tell("plan.py", "What was planned, and what it took", text)
+    tell("plan.py", "What was planned, and what it took", text, keep)
 
 
 def _compared(asked: tuple[str, ...], scratch: Path) -> tuple[str, ...]:

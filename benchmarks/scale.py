@@ -3,7 +3,6 @@
 Some half an hour on two cores; `--trials 500` is a quick look. `--once` runs one simulation and prints its figures.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
 
-from measure import table, tell
+from measure import options, table, tell
 from parts import Parts, quarters
 from simulated import DIED, Clock, SimulatedRay
 
@@ -40,7 +39,7 @@ KNOWN = (100, 300, 1_000, 3_000, 10_000)  # trials that a proposal knows
 
 def main() -> None:
     """Measure and tell: a large search, one that asks for too much, and proposals as trials become more."""
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--hosts", type=int, default=64)
@@ -50,7 +49,6 @@ def main() -> None:
     parser.add_argument("--died", type=float, default=DIED, help="the share of epochs in which a worker dies")
     parser.add_argument("--once", type=Path, help="run one simulation in this folder, and print its figures as JSON")
     parser.add_argument("--replay", type=Path, help="read the ledger in this folder, and print figures as JSON")
-    parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     if asked.once or asked.replay:
         print(json.dumps(simulated(asked, asked.once) if asked.once else replayed(asked, asked.replay)))
@@ -60,7 +58,7 @@ def main() -> None:
         known = _apart("--replay", f"{scratch}/large", asked)
         few = min(asked.trials, 3 * asked.hosts * asked.slots)
         busy = _apart("--once", f"{scratch}/busy", asked, "--trials", few, "--epoch-seconds", BUSY_EPOCH_SECONDS)
-    tell("scale.py", "Ten thousand trials on 64 hosts, on paper", told(asked, large, known, busy))
+    tell("scale.py", "Ten thousand trials on 64 hosts, on paper", told(asked, large, known, busy), asked.keep)
 
 
 def _apart(what: str, folder: str, asked: Any, *more: object) -> dict[str, Any]:
@@ -100,7 +98,7 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         dispatcher = _dispatcher(folder, ledger, plans, place, nowhere, parts)
         plans.next_work(ledger.history)  # torch is imported
         parts.seconds.clear()
-        before, wall, cpu = _now_mb(), time.perf_counter(), time.process_time() - time.thread_time()
+        before = _now_mb()
         with parts.garbage_counts():
             fit(dispatcher, cluster, hosts, place, scratch)
         if dispatcher.halt:
@@ -113,8 +111,6 @@ def simulated(asked: Any, folder: Path) -> dict[str, Any]:
         "trials": len(ledger.history.trials),
         "busy_seconds": cluster.clock.now - cluster.clock.idle,
         "seconds": cluster.clock.now,
-        "wall_seconds": time.perf_counter() - wall,
-        "other_threads_seconds": time.process_time() - time.thread_time() - cpu,
         "parts": parts.seconds | {"waiting for the disk": cluster.clock.disk},
         "garbage_seconds": parts.garbage_seconds,
         "marks": parts.marks,

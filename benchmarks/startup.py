@@ -1,6 +1,5 @@
-"""Row 7: from the command line to the first batch of the first trial, against `import torch, ray; ray.init()`."""
+"""From the command line to the first batch of the first trial, against `import torch, ray; ray.init()`."""
 
-import argparse
 import json
 import os
 import signal
@@ -11,12 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measure import HOUSE, Figures, interleaved, ratios, seconds_of, table, tell
+from measure import HOUSE, Figures, interleaved, options, ratios, table, tell
 
 from trainables.cache import prepare
 
 SEARCH = ("search", "digits", "--arch", "cnn", "--trials", "2", "--epochs", "1", "--quiet")
-BARE = ("-c", "import torch, ray; ray.init()")
+BARE = "import torch, ray; ray.init()"
+SAYS_WHEN = "; import time; print(time.time())"
 MOST_SECONDS = 120.0
 ROWS = {
     "experiment": "the request is checked, Ray runs",
@@ -29,11 +29,12 @@ ROWS = {
 
 def main() -> None:
     """Measure both in turn; the cache of digits is there."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", action="store_true")
-    rounds = parser.parse_args().rounds
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="turns")
+    asked = parser.parse_args()
+    rounds = asked.rounds
     marks: list[dict[str, float]] = []
+    to_the_end: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["CONVSCOUT_CACHE"] = str(Path(scratch, "cache"))
         prepare("digits")
@@ -42,28 +43,41 @@ def main() -> None:
             marks.append(_first_batch(Path(scratch, f"runs{len(marks)}")))
             return marks[-1]["first batch"]
 
-        found = interleaved({"ours": ours, "bare": lambda: seconds_of(_bare)}, rounds, before=0)
-    rows: list[tuple[object, ...]] = [("`python -c 'import torch, ray; ray.init()'`", found["bare"], "")]
+        def bare() -> float:
+            returned, ended = _bare()
+            to_the_end.append(ended)
+            return returned
+
+        found = interleaved({"ours": ours, "bare": bare}, rounds, before=0)
+    ended = Figures(tuple(to_the_end))
+    rows: list[tuple[object, ...]] = [
+        (f"`python -c '{BARE}'`, until it has returned", found["bare"], ""),
+        ("the same, until the process has ended", ended, ""),
+    ]
     before = [0.0] * rounds
     for event, what in ROWS.items():
         after = [each[event] for each in marks]
         rows.append((f"`convscout search`: {what}", Figures(tuple(after)), _difference(after, before)))
         before = after
-    rows.append(("`convscout search` to the first batch / `ray.init()`", ratios(found["ours"], found["bare"]), ""))
+    for what, bare in (("has returned", found["bare"]), ("has ended", ended)):
+        rows.append((f"`convscout search` to the first batch / `ray.init()` {what}", ratios(found["ours"], bare), ""))
     text = table(("", "seconds from the process's start", "of which new"), rows)
     text += (
         f"\n\nMedian (min–max) of {rounds} in turn. `convscout {' '.join(SEARCH)}`, its images decoded before; ended"
     )
-    text += " after its first epoch."
-    tell("startup.py", "From the command line to the first batch", text)
+    text += " after its first epoch. Its Ray has no dashboard; the other is as Ray starts it."
+    tell("startup.py", "From the command line to the first batch", text, asked.keep)
 
 
 def _difference(after: list[float], before: list[float]) -> Figures:
     return Figures(tuple(a - b for a, b in zip(after, before, strict=True)))
 
 
-def _bare() -> None:
-    subprocess.run([sys.executable, *BARE], check=True, capture_output=True)
+def _bare() -> tuple[float, float]:
+    """Return the seconds from the start of `BARE` until `ray.init()` has returned, and until its process has ended."""
+    start = time.time()
+    done = subprocess.run([sys.executable, "-c", BARE + SAYS_WHEN], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1]) - start, time.time() - start
 
 
 def _first_batch(storage: Path) -> dict[str, float]:

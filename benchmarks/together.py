@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from cifar import dataset
-from measure import interleaved, ratios, table, tell
+from measure import interleaved, options, ratios, table, tell
 from torch import distributed
 
 import spaces
@@ -24,6 +24,7 @@ ROUNDS = 5
 
 def main() -> None:
     """Measure the three architectures at 32 x 32; fp32, channels-last, batches of 32 images in all."""
+    keep = options(__doc__).parse_args().keep
     rows = []
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,7 +58,7 @@ def main() -> None:
     text += (
         f"\n\nMedian (min–max) of {ROUNDS} in turn, batches of 32 images in all, baselines, gloo, without validation."
     )
-    tell("together.py", "Two workers that train one model together", text)
+    tell("together.py", "Two workers that train one model together", text, keep)
 
 
 def _join(rank: int, port: int) -> None:

@@ -28,7 +28,10 @@ def chosen(names: list[str], seed: int) -> dict[str, list[str]]:
 
 
 def prepare(archive: Path, folder: Path, seed: int = 0) -> None:
-    """Write `images/PART/CLASS/*.jpg`, `PART_images.npy` (uint8, NHWC) and `PART_labels.npy`."""
+    """Write `images/PART/CLASS/*.jpg`, `PART_images.npy` (uint8, NHWC) and `PART_labels.npy`.
+
+    Nobody looks at test: it is there because `convscout` would otherwise make one of the training images.
+    """
     with zipfile.ZipFile(archive) as opened:
         parts = chosen(opened.namelist(), seed)
         classes = sorted({name.split("/")[1] for name in parts["train"]})

@@ -2,16 +2,19 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
+
+from scipy.stats import ttest_1samp
 
 OURS = "ours"
 FIRST = 8  # configurations that all begin with
+ENDED = ("0", "killed")  # how a contestant ends that has not failed
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ def share_text(share: float) -> str:
     return "never" if math.isinf(share) else f"{share:.0%}"
 
 
+def difference(shares: Sequence[float]) -> str:
+    """Return the mean of differences in points, with its interval by Student's t where there are several."""
+    points = f"{100 * fmean(shares):+.1f}"
+    if len(set(shares)) < 2:
+        return points
+    interval = ttest_1samp(shares, 0.0).confidence_interval(0.95)
+    return f"{points} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+
+
 def ratio(ours: float, theirs: float) -> float:
     """Return ours / theirs, infinite where they have none."""
     return ours / theirs if theirs else math.inf
@@ -101,10 +113,11 @@ HEADER = (
     "ours / theirs",
     "same configuration, times as fast",
     "best val. accuracy",
+    "ours less theirs, points (95 %)",
     "best at",
     "ours as good at",
-    "share of the time",
-    "share of theirs",
+    "share of the clock's time",
+    "share of the time to their best",
 )
 
 
@@ -119,7 +132,7 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     own = [run.reached(run.best) for run in runs]
     best_at = spread(own, seconds_text)
     if name == OURS:
-        return (*first, "", "", best, best_at, "", "", "")
+        return (*first, "", "", best, "", best_at, "", "", "")
     reached = [mine.reached(run.best) for mine, run in zip(ours, runs, strict=True)]
     ratios = [ratio(mine.images, run.images) for mine, run in zip(ours, runs, strict=True)]
     faster = [
@@ -130,8 +143,9 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     return (
         *first,
         spread(ratios, lambda value: f"{value:.2f}"),
-        spread(faster, lambda value: f"{value:.2f}") if faster else "",
+        f"{spread(faster, lambda value: f'{value:.2f}')}, n = {len(faster)}" if faster else "",
         best,
+        difference([mine.best - run.best for mine, run in zip(ours, runs, strict=True)]),
         best_at,
         spread(reached, seconds_text),
         spread([seconds / limit_seconds for seconds in reached], share_text),
@@ -139,9 +153,17 @@ def cells(name: str, runs: Sequence[Run], ours: Sequence[Run], limit_seconds: fl
     )
 
 
-def whole_repeats(out: Path, names: Sequence[str]) -> list[Path]:
-    """Return the folders of the repeats in `out` that have `repeat-N/NAME/log.jsonl` for all names."""
-    return sorted(path for path in out.glob("repeat-*") if all((path / name / "log.jsonl").exists() for name in names))
+def whole_repeats(out: Path, names: Sequence[str]) -> tuple[list[Path], Counter[str]]:
+    """Return the folders of the repeats in `out` that all names have run and ended without an error, and who did not.
+
+    Someone who was stopped because the time was over has not failed.
+    """
+    ran = [path for path in sorted(out.glob("repeat-*")) if all((path / name / "log.jsonl").exists() for name in names)]
+    failed = [
+        (path, name) for path in ran for name in names if (path / name / "status").read_text().strip() not in ENDED
+    ]
+    spoilt = {path for path, _ in failed}
+    return [path for path in ran if path not in spoilt], Counter(name for _, name in failed)
 
 
 def read_runs(repeats: Sequence[Path], names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:

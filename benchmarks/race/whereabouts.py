@@ -1,11 +1,12 @@
 """Where the time of our slots went in a race, from its ledger: in epochs, before the first trial, and between."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from table import OURS, read_lines
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Shares:
 
 def shares(repeat: Path, limit_seconds: float) -> Shares:
     """Return the shares of one repeat, whose folder has our ledger and the race's log made of it."""
-    rows = [json.loads(line) for line in (repeat / "ours" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_lines(repeat / OURS / "ledger.jsonl")
     epochs = [row for row in rows if row["event"] == "epoch"]
-    logged = json.loads((repeat / "ours" / "log.jsonl").read_text(encoding="utf-8").split("\n", 1)[0])
+    logged = read_lines(repeat / OURS / "log.jsonl")[0]
     start = epochs[0]["time"] - logged["time"]  # the first line of the log is the first epoch's, by another clock
     end = start + limit_seconds
     slots = _slots(rows)
