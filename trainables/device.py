@@ -103,8 +103,8 @@ def give_freed_memory_back() -> None:
     """Give what is freed and kept back to the system: between two trials, so that each one's peak is its own."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # others may share the GPU, and what a recording held serves nothing else
-        torch.cuda.empty_cache()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()  # others may share the GPU, and what a recording held serves nothing else
 
 
 def evaluation_batch(device_type: str, height: int, width: int, input_size: int | None) -> int:
