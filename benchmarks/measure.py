@@ -118,8 +118,11 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=HOUSE, check=True, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.relative_to(HOUSE)}")
-    return f"commit {git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.relative_to(HOUSE)}")
+        return f"commit {git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
+    except (OSError, subprocess.CalledProcessError):
+        return "a copy without commits"
 
 
 def _short(value: float) -> str:
