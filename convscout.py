@@ -144,8 +144,8 @@ def resume(
     others = ("run", "trials", "storage", "quiet", "others")
     given = {key: value for key, value in locals().items() if value is not None and key not in others}
     from cluster.storage import find_run
+    from search.extended import trials_wanted
     from search.run import resume as run_resume
-    from search.run import trials_wanted
 
     folder = find_run(run, storage)
     trials = trials_wanted(folder, trials)  # now: a driver that starts again must not add them again
@@ -160,11 +160,12 @@ def rescue(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a trial that was stopped early to the end, and enter it in the leaderboard."""
-    from cluster.storage import find_run
+    from cluster.storage import find_run, run_argument
     from search.rescue import rescue as run_rescue
 
     folder = find_run(run, storage)
-    terminal.drive_search(folder, run_rescue, folder, trial, quiet=quiet)
+    go_on = f"convscout rescue {run_argument(folder)} {trial}"
+    terminal.drive_search(folder, run_rescue, folder, trial, go_on=go_on, quiet=quiet)
 
 
 @app.command()

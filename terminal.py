@@ -196,22 +196,21 @@ def check_parent(option: str, path: Path) -> None:
         raise RequestError(f"{option} {path}: it {what}; give the path of a file")
 
 
-def finish(folder: Path, interrupted: bool) -> None:
+def finish(outcome: Any) -> None:
     """Show how a search ended and the command that comes next; KeyboardInterrupt for one that did not end."""
     from cluster.ledger import read_history
     from cluster.storage import read_experiment, run_argument
 
+    folder = outcome.folder
     run, spec = run_argument(folder), read_experiment(folder)["spec"]
-    if interrupted:
+    if outcome.interrupted:
         raise KeyboardInterrupt
     show_leaderboard(folder, spec["metric"], limit=10, reasons=False)
     history = read_history(folder)
     if (missing := (history.trials_wanted or 0) - len(history.of_role("search"))) > 0:
-        why = f"the time budget is used up; give a larger one by convscout resume {run} --time-budget ..."
-        say(
-            f"{missing} trials were not run: {'the grid has no more points' if spec['method'] == 'grid' else why}",
-            errors,
-        )
+        budget = f"the time budget is used up; give a larger one by convscout resume {run} --time-budget ..."
+        other = f"convscout resume {run} goes on with them" if outcome.rescued else "the grid has no more points"
+        say(f"{missing} trials were not run: {budget if outcome.out_of_time else other}", errors)
     say(f"All trials: {folder / 'trials.csv'}\nNext: convscout analyze {run}")
 
 
@@ -232,15 +231,15 @@ def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = Non
     sys.exit(code)
 
 
-def drive_search(folder: Path, run: Callable[..., Any], *arguments: Any, **options: Any) -> NoReturn:
+def drive_search(folder: Path, run: Callable[..., Any], *given: Any, go_on: str = "", **options: Any) -> NoReturn:
     """Search in a supervised process: `run` with these arguments, the lock, and what it tells on the way."""
 
     def work(lock: "Lock") -> None:
         with decoding() as on_decoded:
-            outcome = run(*arguments, lock=lock, on_decoded=on_decoded, tell=tell, **options)
-        finish(folder, outcome.interrupted)
+            outcome = run(*given, lock=lock, on_decoded=on_decoded, tell=tell, **options)
+        finish(outcome)
 
-    driven(folder, work)
+    driven(folder, work, go_on)
 
 
 def exit_code(work: Callable[[], int | None], crashed: int = 1, again: Callable[[], str] | None = None) -> int:

@@ -63,7 +63,7 @@ class Ablations:
                 self.seed,
                 role=ROLE,
                 config=config,
-                extra={"knob": knob, "value": value} | {key: run.work[key] for key in ("fold",) if key in run.work},
+                extra={"knob": knob, "value": value},
             )
             for run in self.winner.runs
         ]
@@ -80,7 +80,9 @@ class Ablations:
         corrected for all variants together (`compare`). The winner has a small head start: it was chosen on them.
         """
         ran = {
-            name: Contestant(Contender(self.winner.contender.record), found(history, self.proposals(name)))
+            name: Contestant(
+                Contender(self.winner.contender.record), found(history, self.proposals(name)), experiment.image_losses
+            )
             for name in self.variants
         }
         own = self.winner.name

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cluster.history import History
-from cluster.record import TrialRecord, ranked
+from cluster.record import Row, TrialRecord, ranked
 from cluster.table import trial_row
 
 Json = dict[str, Any]
@@ -48,9 +48,14 @@ def rung_counts(records: Iterable[TrialRecord]) -> list[Json]:
             "architecture": architecture,
             "epoch": epoch,
             "judged": len(rows),
-            "went_on": sum(row["decision"] == "continue" for row in rows),
-            "stopped": sum(row["decision"] == "stop" for row in rows),
+            "went_on": sum(not _stopped_there(row) for row in rows),
+            "stopped": sum(map(_stopped_there, rows)),
             "sentence": max(rows, key=lambda row: row["seq"])["sentence"],
         }
         for (architecture, epoch), rows in sorted(found.items())
     ]
+
+
+def _stopped_there(row: Row) -> bool:
+    """Whether the rung stopped the trial; a time budget that ended with the same epoch did not."""
+    return bool(row["decision"] == "stop" and row["cause"] == "rung")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from analysis.course import search_results
 from cluster.history import History
 from cluster.ledger import LEDGER, read_history
-from cluster.mirror import fetch
+from cluster.mirror import fetch, fetch_validated
 from cluster.record import TrialRecord
 from cluster.storage import find_run, read_experiment, run_argument, trial_folder
 from foundation import RequestError
 from spaces import Space
 from trainables.cache import ImageCache, open_cache
-from trainables.validated import read_correct, read_losses
+from trainables.validated import LOSSES, read_correct, read_losses
 
 MODEL = "model"
 REFUSED_SHOWN = 20
@@ -74,7 +74,10 @@ class Experiment:
         """
         if "fold" in record.work:
             return None
-        losses = read_losses(trial_folder(self.folder, record.trial), len(record.epochs), self._n_val)
+        folder = trial_folder(self.folder, record.trial)
+        if not (folder / LOSSES).exists():  # the epochs are chosen while the launch that trained them still runs
+            fetch_validated(self.folder, folder.relative_to(self.folder).as_posix())
+        losses = read_losses(folder, len(record.epochs), self._n_val)
         recorded = [row["val_loss"] for row in record.epochs]
         if losses is None or not np.allclose(losses.mean(axis=1, dtype=np.float64), recorded, rtol=1e-5):
             return None

@@ -58,7 +58,7 @@ def analyze(
     are no longer. Raises `RequestError` when there is nothing to analyse or no room for the workers, and
     KeyboardInterrupt when it was interrupted; the same call goes on.
     """
-    check_numbers(finalists, seeds, folds, retrain_workers)
+    check_numbers(finalists, seeds, folds, retrain_workers, ablate)
     with Ledger(folder, lock) as ledger:
         experiment = open_experiment(folder, ledger.history)
         experiment.check_folds(folds)
@@ -106,13 +106,25 @@ def _finals(ledger: Ledger, plan: Plan, contestant: Contestant) -> list[TrialRec
 
 
 def _refuse_to_reopen(ledger: Ledger, plan: Plan) -> None:
-    """Raise `RequestError` if the test images were opened before, for other models than the plan asks for."""
-    if ledger.history.tests_opened and plan.next_work(ledger.history):
+    """Raise `RequestError` if the test images were opened before, for other models than the plan asks for.
+
+    Fewer of the same are others, too: opened for them, the test would be read once more.
+    """
+    history = ledger.history
+    if not history.tests_opened:
+        return
+    if plan.next_work(history) or _final_trials(ledger, plan) != history.tests_opened[-1]["finals"]:
         raise RequestError(
             f"the test images of {ledger.path.parent.name} were opened before, for other models than this asks for "
             f"({plan.seeds} seeds of what is best now): opened again, they are no longer unseen. Ask as before, or "
             "say --reopen-test"
         )
+
+
+def _final_trials(ledger: Ledger, plan: Plan) -> dict[str, list[int]]:
+    """Return the final trainings of each contender that has any, by its name."""
+    finals = {each.name: _finals(ledger, plan, plan.contestant(ledger.history, each)) for each in plan.contenders}
+    return {name: [record.trial for record in records] for name, records in finals.items() if records}
 
 
 def _choose_and_test(

@@ -13,6 +13,7 @@ from cluster.lock import Lock
 from cluster.proposal import Proposal
 from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
+from cluster.storage import run_argument
 from foundation import RequestError, count
 
 ROLE = "reproduce"
@@ -171,7 +172,8 @@ def _original(history: History, trial: int, folder: Path) -> TrialRecord:
         raise RequestError(f"trial {trial} is not known in {folder.name}: the closest that are there: {numbers}")
     record = history.trials[trial]
     if record.live:
-        raise RequestError(f"trial {trial} has not ended: `convscout resume {folder.name}` goes on with it")
+        verb = "resume" if record.role == "search" else "analyze"
+        raise RequestError(f"trial {trial} has not ended: `convscout {verb} {run_argument(folder)}` goes on with it")
     if not record.epochs:
         raise RequestError(f"trial {trial} has no finished epoch to compare: it is {record.status}, {record.error}")
     return record

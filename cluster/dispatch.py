@@ -269,7 +269,7 @@ class Dispatcher:
         decision = None if record.reopened else self.decide(self.history, record, row)
         if self.out_of_time and not (decision and decision.stop) and not last:
             sentence = f"stopped at epoch {row['epoch']}: the time budget is used up"
-            decision = Decision(True, sentence, cause="budget")
+            decision = Decision(True, sentence, rung=bool(decision and decision.rung), cause="budget")
         if decision and (decision.stop or decision.rung):
             verdict = "stop" if decision.stop else "continue"
             kept = {"sentence": decision.sentence, "rung": decision.rung, "status": decision.status}

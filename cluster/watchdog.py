@@ -23,10 +23,13 @@ def allowed_seconds(history: History, record: TrialRecord, epoch_timeout: float 
         return epoch_timeout
     stages = _stages(record)
     whole = record.epoch_seconds()
-    if own := whole[len(whole) - len(stages[-1]) :]:
-        return max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
     others = history.longest_first.get(len(stages) - 1)
-    return None if others is None else max(FIRST_LEAST_SECONDS, TIMES_ANY * others)
+    first = None if others is None else max(FIRST_LEAST_SECONDS, TIMES_ANY * others)
+    if not (own := whole[len(whole) - len(stages[-1]) :]):
+        return first
+    allowed = max(LEAST_SECONDS, TIMES_LONGEST * float(max(own)))
+    # What frozen layers gave was read so far; of the next augmented view, or on another host, it has to be computed.
+    return max(allowed, first or FIRST_LEAST_SECONDS) if record.epochs[-1].get("reads_features") else allowed
 
 
 def _stages(record: TrialRecord) -> list[list[Row]]:

@@ -12,7 +12,7 @@ import spaces
 from cluster.access import default_address
 from cluster.asking import helpers
 from cluster.session import Tell
-from cluster.storage import FORMAT, versions
+from cluster.storage import FORMAT, versions, write_experiment
 from foundation import Problems, RequestError
 from search.preflight import Preflight, preflight
 from search.spec import SearchSpec, differences
@@ -24,6 +24,7 @@ from trainables.sent import Send
 from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers
 
 OnDecoded = Callable[[int, int], None]
+KEPT = ("address", "time_budget", "max_concurrent", "checkpoint_every", "epoch_timeout")  # of what was asked last
 DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
 
 
@@ -126,6 +127,14 @@ def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:
         "command_line": command_line,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def keep_asked(folder: Path, experiment: dict[str, Any], spec: SearchSpec) -> None:
+    """Let an experiment go on as it was asked to last, whichever command does: where, how long, how many at a time."""
+    asked = spec.model_dump(mode="json")
+    kept = experiment["spec"] | {name: asked[name] for name in KEPT}
+    if kept != experiment["spec"]:
+        write_experiment(folder, experiment | {"spec": kept})
 
 
 def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> Request:

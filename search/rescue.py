@@ -1,11 +1,12 @@
 """Rescue: a trial that was stopped, or failed for no reason of its own, is trained to the end after all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.ledger import Ledger
 from cluster.lock import Lock
 from cluster.session import Tell, note_resumed
-from cluster.storage import read_experiment
+from cluster.storage import read_experiment, run_argument
 from foundation import RequestError
 from search.request import OnDecoded, decoded_before, reopen
 from search.run import Outcome, Planner, train
@@ -40,7 +41,8 @@ def rescue(
             known = f"0 to {max(searched)}" if searched else "none"
             raise RequestError(f"trial {trial} is no trial of the search {folder.name}: it has {known}")
         if record.live and not record.reopened:
-            raise RequestError(f"trial {trial} has not ended: `convscout resume {folder.name}` goes on with it")
+            go_on = f"convscout resume {run_argument(folder)}"
+            raise RequestError(f"trial {trial} has not ended: `{go_on}` goes on with it")
         if not record.live and record.status not in RESCUED:
             raise RequestError(f"trial {trial} is {record.status}: {WHY_NOT[str(record.status)]}")
         experiment = read_experiment(folder)
@@ -49,4 +51,4 @@ def rescue(
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")
-        return train(Planner(request), ledger, lambda _: None, None, quiet, tell)
+        return replace(train(Planner(request), ledger, lambda _: None, None, quiet, tell), rescued=True)

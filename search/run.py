@@ -11,7 +11,7 @@ from cluster.dispatch import Dispatcher
 from cluster.history import History
 from cluster.inspection import check_hosts
 from cluster.launch import launch
-from cluster.ledger import Ledger, read_history
+from cluster.ledger import Ledger
 from cluster.lock import Lock
 from cluster.place import parcel
 from cluster.proposal import Decision, Proposal
@@ -25,6 +25,7 @@ from foundation import RequestError, seed_from
 from search.calibration import calibrate
 from search.cost import Costs
 from search.disk import disk_bound, largest_state
+from search.extended import trials_in_all
 from search.halving import Halving, out_of_patience, stopping, work_of
 from search.methods import METHODS, STARTUP
 from search.question import Observation, Question
@@ -36,6 +37,7 @@ from search.request import (
     decoded_before,
     default_architectures,
     describe_experiment,
+    keep_asked,
     needs_of,
     prepare_request,
     reopen,
@@ -49,10 +51,12 @@ COSTED_DRAWS = 25  # of these, how many must fit into the time budget: where non
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the experiment lies, and whether it was interrupted before its end."""
+    """Where the experiment lies, whether it was interrupted before its end, and what ended it else."""
 
     folder: Path
     interrupted: bool
+    out_of_time: bool = False
+    rescued: bool = False
 
 
 def folder_of(spec: SearchSpec) -> Path:
@@ -90,6 +94,7 @@ def search(
             write_experiment(folder, describe_experiment(planner.request, command_line))
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
+            keep_asked(folder, read_experiment(folder), spec)
             _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
         return _run(planner, ledger, quiet, tell)
 
@@ -98,7 +103,7 @@ def check_cluster(planner: "Planner", folder: Path, tell: Tell) -> None:
     """Connect to the cluster that a request names; raise `RequestError` with whatever speaks against it there."""
     spec = planner.spec
     with ThreadPoolExecutor(1) as beside:  # torch takes as long to import as Ray to start
-        proposed = beside.submit(planner.next_work, History())
+        proposed = beside.submit(planner.check)
         slots = open_session(spec.model_dump(), None, folder, tell).slots
         proposed.result()
     check_hosts(needs_of(planner.request, parcel).probes())
@@ -118,31 +123,15 @@ def resume(
     """Go on with an experiment; `trials` extends it: `+20` by twenty, `60` to sixty in all.
 
     `overrides` replaces operational settings of the request (`time_budget`, `address`, `max_concurrent`,
-    `checkpoint_every`, `epoch_timeout`).
+    `checkpoint_every`, `epoch_timeout`), from now on.
     """
     with Ledger(folder, lock) as ledger:
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
+        keep_asked(folder, experiment, spec)
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
         return _run(Planner(request), ledger, quiet, tell)
-
-
-def trials_wanted(folder: Path, asked: str | None) -> str | None:
-    """Return what `--trials` of resume asks for as a number in all, whatever is added to the experiment meanwhile."""
-    return asked and str(trials_in_all(asked, read_history(folder).trials_wanted or 0))
-
-
-def trials_in_all(asked: str | None, before: int) -> int:
-    """Return the number of trials that `--trials` of resume asks for, given how many there were to be before."""
-    if asked is None:
-        return before
-    if not asked.removeprefix("+").isdigit():
-        raise RequestError(f"--trials {asked!r}: write +20 for twenty more, or 60 for sixty in all")
-    wanted = before + int(asked) if asked.startswith("+") else int(asked)
-    if wanted < before:
-        raise RequestError(f"--trials {asked}: the experiment already has {before} trials, it cannot shrink")
-    return wanted
 
 
 def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> "Planner | None":
@@ -167,6 +156,7 @@ def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell
 
 def _run(planner: "Planner", ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
+        _write_trials(planner, ledger)  # it may have been killed before it came to that
         return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
     budget = planner.spec.time_budget
     left = None if budget is None else budget - ledger.history.seconds["search"]
@@ -207,8 +197,12 @@ def train(
     )
     parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every, needs, trial_store(folder))
     done = launch(ImageTrainable, dispatcher, place, parameters, tell)
-    write_trials_csv(folder / "trials.csv", ledger.history.trials.values(), spec.metric)
-    return Outcome(folder, interrupted=not done)
+    _write_trials(planner, ledger)
+    return Outcome(folder, interrupted=not done, out_of_time=dispatcher.out_of_time)
+
+
+def _write_trials(planner: "Planner", ledger: Ledger) -> None:
+    write_trials_csv(ledger.path.parent / "trials.csv", ledger.history.trials.values(), planner.spec.metric)
 
 
 class Planner:
@@ -220,6 +214,11 @@ class Planner:
         self.method = METHODS[request.spec.method]()
         self.halving = Halving(request.spec.metric, request.spec.epochs)
         self.costs = Costs(request)
+
+    def check(self) -> None:
+        """Raise `RequestError` for an architecture of one's own whose baseline cannot be built for this data."""
+        for space in self.request.spaces.values():
+            self._propose(space, (), History())
 
     def next_work(self, history: History) -> Proposal | None:
         """Return the next trial, of the architecture with the fewest so far; None when all wanted ones are there."""

@@ -192,7 +192,7 @@ def test_a_storage_without_experiments_has_none(capfd: pytest.CaptureFixture[str
 @pytest.mark.parametrize(("asked", "message"), [("-5", "write +20"), ("x", "write +20")])
 def test_extending_by_nonsense_is_refused(asked: str, message: str) -> None:
     from foundation import RequestError
-    from search.run import trials_in_all
+    from search.extended import trials_in_all
 
     with pytest.raises(RequestError) as caught:
         trials_in_all(asked, 10)

@@ -253,6 +253,18 @@ def test_analysing_again_changes_nothing_and_leaves_the_test_split_closed(analys
     assert len(rows_of(analysed, "test_opened")) == 1
 
 
+@pytest.mark.parametrize("less", [{"finalists": 1, "seeds": 2}, {"seeds": 1}])
+def test_fewer_models_than_before_are_others_for_the_test_split(analysed: Path, less: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match="opened before, for other models"):
+        analyze(analysed, **less, quiet=True)
+    assert len(rows_of(analysed, "test_opened")) == 1
+
+
+def test_folds_leave_no_images_to_ablate_on(analysed: Path) -> None:
+    with pytest.raises(RequestError, match="ask for one of them"):
+        analyze(analysed, seeds=2, folds=2, ablate=("optimizer",), quiet=True)
+
+
 def test_the_test_figures_say_their_n(analysed: Path) -> None:
     for contender in read_analysis(analysed)["contenders"]:
         test = contender["test"]

@@ -2,15 +2,24 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from foundation import RequestError
 from trainables.batches import Dataset
-from trainables.device import best_device, computes_in_bf16, give_freed_memory_back, name_of, wait_until_idle
+from trainables.device import (
+    best_device,
+    computes_in_bf16,
+    give_freed_memory_back,
+    is_device_error,
+    name_of,
+    wait_until_idle,
+)
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -60,11 +69,11 @@ def calibrate(
     """Train a few steps of each sample in every way that is allowed, and return the fastest.
 
     `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where the device has it and it is at least 1.2
-    times as fast. The memory
-    format is channels-last unless the other is 1.1 times as fast; on a GPU steps are recorded and replayed where that
-    is 1.1 times as fast and trains alike. `cores` and `gpus` are those of a trial. With
+    times as fast. The memory format is channels-last unless the other is 1.1 times as fast; on a GPU steps are recorded
+    and replayed where that is 1.1 times as fast and trains alike. `cores` and `gpus` are those of a trial. With
     `host_cores`, so many trials `beside` each other are measured against one on all cores of the host, which is taken
-    where it trains 1.1 times as many images a second. An architecture takes a second or two at 32 x 32.
+    where it trains 1.1 times as many images a second. An architecture takes a second or two at 32 x 32. Raises
+    `RequestError` for a user's architecture that cannot be trained on such images.
     """
     device = best_device(gpus)
     settings: dict[str, Settings] = {}
@@ -74,7 +83,8 @@ def calibrate(
     compares = host_cores is not None and host_cores > cores and device.type == "cpu"
     for sample in samples:
         ways = [Settings(device.type, name, last, cores) for name in precisions for last in (True, False)]
-        speeds = _fastest(sample, data, ways)
+        with _blamed(sample):
+            speeds = _fastest(sample, data, ways)
         best = _best(speeds)
         if device.type == "cuda" and trains_alike(
             sample, image_shape, n_classes, captured := replace(best, captured=True)
@@ -93,6 +103,21 @@ def calibrate(
         settings = {name: replace(each, threads=cores) for name, each in settings.items()}
     give_freed_memory_back()
     return Calibrated(settings, cores, name_of(device), figures)
+
+
+@contextmanager
+def _blamed(sample: Sample) -> Iterator[None]:
+    """Let what a user's own architecture does wrong be said of it, and not end the driver."""
+    try:
+        yield
+    except Exception as error:
+        if sample.source is None or is_device_error(error):
+            raise
+        remedy = ". Images come channels-last: use x.flatten(1)" if "view size" in str(error) else ""
+        raise RequestError(
+            f"architecture {sample.architecture!r}: its baseline cannot be trained on these images: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{remedy}"
+        ) from error
 
 
 def _best(speeds: Mapping[Settings, float]) -> Settings:

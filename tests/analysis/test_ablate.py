@@ -100,7 +100,7 @@ def test_a_knob_that_only_another_contender_has_is_left_out_and_said() -> None:
     check_knobs(["momentum"], [sgd.contender, adam.contender], {"cnn": SPACE})
     ablations = Ablations(SPACE, adam, ["momentum"], History(), 0)
     assert ablations.variants == {}
-    experiment: Any = SimpleNamespace(image_correct=lambda _: None)
+    experiment: Any = SimpleNamespace(image_correct=lambda _: None, image_losses=lambda _: None)
     section = one_knob_changed({"ablations": ablations.results(History(), experiment)})
     assert section == NotYet("--ablate momentum has no row, since cnn trial 4 won: it is not active there.")
     with_rows = Ablations(SPACE, adam, ["momentum", "activation"], History(), 0)
@@ -122,7 +122,7 @@ def test_results_name_what_differs_and_what_failed() -> None:
             made.role, made.status = "ablation", "diverged" if name == broken else "completed"
             history.add(made)
             kept[number] = rng.random((EPOCHS, N_VAL)) < rates.get(name, 0.7)
-    experiment: Any = SimpleNamespace(image_correct=lambda run: kept[run.trial])
+    experiment: Any = SimpleNamespace(image_correct=lambda run: kept[run.trial], image_losses=lambda _: None)
     found = ablations.results(history, experiment)
     rows = {row["name"]: row for row in found["variants"]}
     assert rows["optimizer sgd"]["comparison"]["found"]

@@ -31,7 +31,7 @@ def add(search: ExampleSearch, trial: int, scores: list[float], status: str | No
 
 
 def decide(search: ExampleSearch, trial: int, epoch: int, decision: str, cause: str = "rung") -> None:
-    fields = {"sentence": f"{decision} {trial}", "status": "stopped", "cause": cause, "rung": cause == "rung"}
+    fields = {"sentence": f"{decision} {trial}", "status": "stopped", "cause": cause, "rung": cause != "patience"}
     search.write("decision", trial=trial, epoch=epoch, decision=decision, **fields)
 
 
@@ -42,11 +42,11 @@ def test_rungs_count_who_was_judged_went_on_and_was_stopped(example: ExampleSear
     decide(example, 1, 1, "stop")
     decide(example, 2, 1, "continue")
     decide(example, 0, 3, "stop")
-    decide(example, 2, 2, "stop", cause="budget")
+    decide(example, 2, 3, "stop", cause="budget")
     decide(example, 3, 1, "stop", cause="patience")
     assert rung_counts(example.history.of_role("search")) == [
         {"architecture": "cnn", "epoch": 1, "judged": 3, "went_on": 2, "stopped": 1, "sentence": "continue 2"},
-        {"architecture": "cnn", "epoch": 3, "judged": 1, "went_on": 0, "stopped": 1, "sentence": "stop 0"},
+        {"architecture": "cnn", "epoch": 3, "judged": 2, "went_on": 1, "stopped": 1, "sentence": "stop 2"},
     ]
 
 

@@ -72,6 +72,16 @@ def test_a_baseline_that_is_best_meets_the_best_that_was_tuned_and_one_that_fail
     assert names(trial(0, [0.95], method="baseline", status="diverged"), trial(1, [0.2])) == ["cnn trial 1"]
 
 
+def test_a_configuration_that_was_tried_again_is_one_contender_and_the_baseline_where_it_is_that() -> None:
+    same, other = {"learning_rate": 0.5}, {"learning_rate": 0.4}
+    baseline = trial(0, [0.5], method="baseline", config=same)
+    again = trial(1, [0.9], config=dict(same))
+    twins = trial(2, [0.8], config=other), trial(3, [0.7], config=dict(other))
+    elsewhere = trial(4, [0.6], "alexnet", config=dict(same))
+    assert names(baseline, again, *twins, elsewhere) == ["cnn baseline", "cnn trial 2", "alexnet trial 4"]
+    assert names(baseline, again, *twins, finalists=1) == ["cnn baseline", "cnn trial 2"]
+
+
 def test_without_a_finished_epoch_there_is_nothing_to_analyse() -> None:
     with pytest.raises(RequestError, match="none of the 1 trials of the search has a finished epoch"):
         names(trial(0, [], status="lost"))

@@ -345,6 +345,18 @@ def test_when_the_time_budget_is_used_up_nothing_new_starts_and_running_trials_e
     assert (record.status, record.stop_reason) == ("stopped", "stopped at epoch 1: the time budget is used up")
 
 
+def test_a_rung_passed_in_the_epoch_in_which_the_budget_ends_is_reached(ledger: Ledger) -> None:
+    passed = Decision(False, "went on at epoch 1", rung=True)
+    proposal = Proposal("search", "cnn", {}, 0, {"epochs": 3, "schedule_epochs": 3}, "random")
+    run = Dispatcher(ledger, ["search"], lambda _: proposal, lambda *_: passed)
+    run.hand_out("a")
+    run.report("a", started())
+    run.deadline = 0.0
+    assert not run.report("a", reported(1))
+    record = ledger.history.trials[0]
+    assert (record.status, record.ended_by, record.rung) == ("stopped", "budget", 1)
+
+
 def test_refused_configurations_are_rows_before_their_trial(ledger: Ledger) -> None:
     refused = ({"architecture": "cnn", "draw": 0, "config": {"depth": 9}, "why": "too deep"},)
     proposal = Proposal("search", "cnn", {}, 0, {"epochs": 1, "schedule_epochs": 1}, "random", rejected=refused)

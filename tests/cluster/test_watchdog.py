@@ -58,6 +58,17 @@ def test_an_epoch_may_take_ten_times_the_longest_before_it(tmp_path: Path) -> No
     assert hall.ended == [("here", 0)]
 
 
+def test_what_was_read_so_far_may_have_to_be_computed_in_the_next_epoch(tmp_path: Path) -> None:
+    hall = Hall(tmp_path)
+    record = hall.dispatcher.history.trials[0]
+    hall.epoch("a", 1, 2.0)
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 120.0
+    record.epochs[-1]["reads_features"] = True
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 900.0
+    hall.dispatcher.history.longest_first[0] = 200.0  # some trial's first epoch, which computed
+    assert allowed_seconds(hall.dispatcher.history, record, None) == 6000.0
+
+
 def test_an_epoch_on_a_share_of_the_images_counts_as_a_whole_one(tmp_path: Path) -> None:
     hall = Hall(tmp_path)
     record = hall.dispatcher.history.trials[0]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 
 import spaces
 from cluster.history import History
+from foundation import RequestError
 from search.cost import Costs
 from search.preflight import Preflight, forward_flops
 from search.request import Request
 from search.run import COSTED_DRAWS, Planner
 from search.spec import checked_spec
 from spaces import Choice, Knob
+from spaces.training import TRAINING
 
 
 def request(*, time_budget: str | None, method: str = "random") -> Request:
@@ -45,6 +48,16 @@ def propose(planner: Planner, history: History) -> tuple[dict[str, Any], list[di
 
 def flops(config: dict[str, Any]) -> int:
     return forward_flops("cnn", config, (3, 32, 32), 2, None)
+
+
+def test_each_architectures_baseline_is_built_before_anything_is_made() -> None:
+    asked = request(time_budget=None)
+    baseline = {name: value for name, value in asked.spaces["cnn"].baseline.items() if name in TRAINING}
+    mine = spaces.Space("mine", dict(TRAINING), baseline)
+    source = "def build(image_shape, classes):\n    raise ValueError('images of 64 pixels are needed')\n"
+    with pytest.raises(RequestError, match=r"mine: its baseline cannot be built .*images of 64 pixels are needed"):
+        Planner(replace(asked, spaces={**asked.spaces, "mine": mine}, sources={"mine": source})).check()
+    Planner(asked).check()
 
 
 def test_operations_are_those_of_the_layers() -> None:

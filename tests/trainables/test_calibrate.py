@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import spaces
+from foundation import RequestError
 from trainables import calibrate as measured
 from trainables.calibrate import Calibrated, Sample, calibrate
 from trainables.settings import Settings
@@ -115,3 +116,30 @@ def test_a_recording_is_not_judged_by_its_first_step(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(measured, "_speed", speed)
     plain, captured = Settings(), Settings(captured=True)
     assert measured._fastest(CNN, measured._one_batch((3, 28, 28), 2), [plain, captured])[captured] == 500.0
+
+
+VIEWS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3), nn.Linear(4 * 26 * 26, classes)
+
+    def forward(self, images):
+        found = self.conv(images)
+        return self.dense(found.view(len(found), -1))
+
+def build(image_shape, classes):
+    return Net(classes)
+"""
+
+
+def test_what_a_users_file_cannot_do_is_said_of_it_with_the_remedy() -> None:
+    sample = Sample("mine", dict(spaces.TRAINING_BASELINE), VIEWS)
+    with pytest.raises(RequestError, match=r"architecture 'mine': its baseline cannot be trained .*x\.flatten\(1\)"):
+        measure(sample)
+    right = Sample(
+        "mine", dict(spaces.TRAINING_BASELINE), VIEWS.replace("found.view(len(found), -1)", "found.flatten(1)")
+    )
+    assert measure(right).settings["mine"].precision == "fp32"

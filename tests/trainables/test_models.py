@@ -107,6 +107,19 @@ def test_a_users_architecture_is_built_from_its_text():
     assert models.knobs(models.load("mine", source)) == ("width",)
 
 
+def test_layers_that_find_their_size_out_have_it_when_a_model_is_built():
+    source = (
+        "from torch import nn\n"
+        "def build(image_shape, classes):\n"
+        "    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(classes))\n"
+    )
+    model = models.build_classifier("mine", (3, 8, 8), 5, {}, mean=[0], deviation=[1], source=source)
+    assert model.training
+    assert models.count_parameters(model) == 4 * 27 + 4 + 2 * 4 + 5 * 4 * 36 + 5
+    assert model.net[1].num_batches_tracked == 0
+    model.to(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from foundation import RequestError, unknown_word
 from trainables.models._weights import published_path
@@ -158,7 +159,12 @@ def build_classifier(
         chosen["weights"] = "none"
     net = build(image_shape, classes, **chosen)
     mean, deviation = getattr(net, "normalisation", (mean, deviation))
-    return Classifier(net, mean, deviation)
+    model = Classifier(net, mean, deviation)
+    if isinstance(net, nn.Module) and any(map(is_lazy, (*net.parameters(), *net.buffers()))):
+        with torch.no_grad():  # such layers know their size only when they have seen an image
+            model.eval()(torch.zeros(2, *image_shape))
+        model.train()
+    return model
 
 
 def _keyword_only(build: Build) -> list[inspect.Parameter]:

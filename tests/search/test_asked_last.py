@@ -1,0 +1,58 @@
+"""An experiment goes on as it was asked to last, and its end is said for the reason it has."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import terminal
+from cluster.storage import FORMAT, read_experiment, write_experiment
+from search.request import keep_asked
+from search.run import Outcome
+from search.spec import checked_spec
+
+ASKED = {"data": "digits", "name": "x", "arch": ["cnn"], "trials": 20, "epochs": 3}
+
+
+def experiment(**changes: Any) -> dict[str, Any]:
+    return {"format": FORMAT, "name": "x", "spec": checked_spec(ASKED | changes).model_dump(mode="json")}
+
+
+def test_what_resume_was_given_holds_for_the_commands_after_it(tmp_path: Path) -> None:
+    first = experiment(time_budget="10m", address="old:6379")
+    write_experiment(tmp_path, first)
+    spec = checked_spec(first["spec"] | {"time_budget": "1h", "address": "new:6379", "trials": 99})
+    keep_asked(tmp_path, first, spec)
+    now = read_experiment(tmp_path)
+    assert (now["spec"]["time_budget"], now["spec"]["address"]) == (3600.0, "new:6379")
+    assert now["spec"]["trials"] == 20  # what is wanted in all stands in the ledger
+    assert now | {"spec": None} == first | {"spec": None}
+    assert checked_spec(now["spec"]).time_budget == 3600.0
+
+
+def test_nothing_is_written_where_nothing_else_is_asked(tmp_path: Path) -> None:
+    first = experiment(time_budget="10m")
+    keep_asked(tmp_path, first, checked_spec(first["spec"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ({"out_of_time": True}, "5 trials were not run: the time budget is used up; give a larger one by"),
+        ({"rescued": True}, "goes on with them"),
+        ({}, "5 trials were not run: the grid has no more points"),
+    ],
+)
+def test_the_end_of_a_search_has_its_own_reason(
+    ended: dict[str, bool], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_experiment(tmp_path, experiment(method="grid"))
+    history = SimpleNamespace(trials_wanted=20, of_role=lambda role: [None] * 15)
+    monkeypatch.setattr("cluster.ledger.read_history", lambda folder: history)
+    monkeypatch.setattr(terminal, "show_leaderboard", lambda *_, **__: None)
+    spoken: list[str] = []
+    monkeypatch.setattr(terminal, "say", lambda text, *_: spoken.append(text))
+    terminal.finish(Outcome(tmp_path, interrupted=False, **ended))
+    assert said in spoken[0]
