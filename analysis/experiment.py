@@ -53,7 +53,11 @@ class Experiment:
 
     def cache(self) -> ImageCache:
         """Return the decoded images; raises `RequestError` if they are gone or are no longer those."""
-        return open_cache(Path(self.asked["data"]["cache"]))
+        try:
+            return open_cache(Path(self.asked["data"]["cache"]))
+        except RequestError as error:
+            again = f"`convscout resume {run_argument(self.folder)}` decodes them again, here"
+            raise RequestError(*error.problems, again) from error
 
     def image_correct(self, record: TrialRecord) -> NDArray[np.bool_] | None:
         """Return which validation images a run got right in each epoch (epochs x images), None where it is not known.
@@ -84,9 +88,10 @@ class Experiment:
         return losses
 
     def check_folds(self, number: int) -> None:
-        """Raise `RequestError` if train and validation images cannot be cut into so many folds; 0 asks for none."""
+        """Raise `RequestError` if the images are gone, or cannot be cut into so many folds; 0 asks for none."""
+        cache = self.cache()
         if number:
-            self.cache().folds(number)
+            cache.folds(number)
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of `analysis.json` that says what was searched, on which data, with which versions."""

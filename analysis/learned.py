@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from analysis.edges import at_the_edge
@@ -75,7 +75,12 @@ def _rescue(experiment: Experiment, records: Sequence[TrialRecord]) -> Json:
     completed = {each.trial: curves[each.trial] for each in finite if len(each.epochs) == epochs}
     stopped = {each.trial: curves[each.trial] for each in finite if each.status == "stopped"}
     found = extrapolate(completed, stopped, higher_is_better=METRICS[metric] > 0)
-    could = [each for each in found.trials if each.could_win]
+    # A trial whose patience ran out has no curve to the end, but what it reached has to be beaten all the same.
+    sign = METRICS[metric]
+    ended = [sign * value for each in finite if each.status == "completed" for value in curves[each.trial]]
+    top = max(ended, default=math.nan)
+    winning = [each for each in found.trials if each.could_win and max(sign * each.high, sign * each.low) > top]
+    could = [replace(each, best=sign * top) for each in winning]
     return {
         "reason": found.reason,
         "n_stopped": len(stopped),

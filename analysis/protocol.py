@@ -7,6 +7,7 @@ Each step is in the ledger, so an interrupted analysis goes on where it was. `ch
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from analysis.ablate import Ablations, check_knobs
@@ -153,7 +154,7 @@ def _choose_and_test(
             {"trial": record.trial, "seed": record.seed, "epochs": each.epochs} for record in finals[each.name]
         ]
         rows[each.name] |= test_figures(predictions, trials[each.name], classes)
-    analysis["alike"] = _alike(contestants)
+    analysis["alike"] = _alike(contestants, analysis["folds"])
     analysis["comparisons"] = test_comparisons(predictions, best.name, trials)
     analysis["worst"] = predictions.worst_rows(shipped.trial, classes)
     ship(experiment, shipped, final_model(experiment, shipped), rows[best.name])
@@ -168,11 +169,18 @@ def _show_on_board(ledger: Ledger, analysis: Json, predictions: Predictions, tel
         tell(f"TensorBoard shows no images of the test: they could not be written ({error}).")
 
 
-def _alike(contestants: list[Contestant]) -> Json:
-    """Return how much the seed alone changes the validation accuracy, and who cannot be told from the best for it."""
+def _alike(contestants: list[Contestant], folds: int) -> Json:
+    """Return how much the seed alone changes the validation accuracy, and who cannot be told from the best for it.
+
+    With folds that is not known: runs validate on other images, too.
+    """
     accuracies = {each.name: each.at_chosen_epoch("val_accuracy")["values"] for each in contestants}
+    if folds:
+        accuracies = {name: [fmean(values)] for name, values in accuracies.items()}
     spread = seed_spread(accuracies)
-    return {"sigma_seed": spread.sigma, "sentence": spread.sentence, "group": list(best_group(accuracies))}
+    unknown = "how much the seed alone changes the accuracy is not known: with folds, runs differ by their images, too"
+    group = list(best_group(accuracies))
+    return {"sigma_seed": spread.sigma, "sentence": unknown if folds else spread.sentence, "group": group}
 
 
 def _ablations(

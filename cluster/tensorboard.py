@@ -27,6 +27,7 @@ from cluster.history import History
 from cluster.mirror import kept_fetched
 from cluster.observer import Guarded
 from cluster.record import Row, TrialRecord
+from cluster.remote import store_of
 from cluster.storage import TRIALS, trial_folder
 
 RUNS = ("", "train", "val")
@@ -39,6 +40,8 @@ Value = bool | int | float | str
 def tensorboard_command(folder: Path) -> list[str]:
     """Return the command line that opens TensorBoard on an experiment folder, to be run as it is."""
     arguments = ["--logdir", str(folder / TRIALS), "--window_title", folder.name]
+    if store_of(folder):  # what grew in the store is fetched whole and put in the place of what was there
+        arguments += ["--detect_file_replacement", "true"]
     return [sys.executable, "-m", "tensorboard.main", *arguments]
 
 

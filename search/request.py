@@ -66,7 +66,7 @@ class Request:
 def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) -> Request:
     """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
     loaded, sources = load_spaces(spec)
-    _check_weights(loaded)
+    _check_weights({name: space for name, space in loaded.items() if name not in sources})
     return Request(spec, decoded(spec, on_decoded, tell), loaded, sources)
 
 
@@ -129,12 +129,16 @@ def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:
     }
 
 
-def keep_asked(folder: Path, experiment: dict[str, Any], spec: SearchSpec) -> None:
-    """Let an experiment go on as it was asked to last, whichever command does: where, how long, how many at a time."""
-    asked = spec.model_dump(mode="json")
-    kept = experiment["spec"] | {name: asked[name] for name in KEPT}
-    if kept != experiment["spec"]:
-        write_experiment(folder, experiment | {"spec": kept})
+def keep_asked(folder: Path, experiment: dict[str, Any], request: Request) -> None:
+    """Let an experiment go on as it was asked to last, whichever command does: where, how long, how many at a time.
+
+    And with the images where they are now: decoded again, on another host they lie in another folder.
+    """
+    asked = request.spec.model_dump(mode="json")
+    data = experiment["data"] | {"cache": str(request.cache.folder)}
+    kept = experiment | {"spec": experiment["spec"] | {name: asked[name] for name in KEPT}, "data": data}
+    if kept != experiment:
+        write_experiment(folder, kept)
 
 
 def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> Request:

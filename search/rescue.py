@@ -8,7 +8,7 @@ from cluster.lock import Lock
 from cluster.session import Tell, note_resumed
 from cluster.storage import read_experiment, run_argument
 from foundation import RequestError
-from search.request import OnDecoded, decoded_before, reopen
+from search.request import OnDecoded, decoded_before, keep_asked, reopen
 from search.run import Outcome, Planner, train
 from search.spec import checked_spec
 
@@ -48,6 +48,7 @@ def rescue(
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"])
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
+        keep_asked(folder, experiment, request)
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")

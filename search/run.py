@@ -94,7 +94,7 @@ def search(
             write_experiment(folder, describe_experiment(planner.request, command_line))
             ledger.append("experiment", name=spec.name, trials=spec.trials)
         else:
-            keep_asked(folder, read_experiment(folder), spec)
+            keep_asked(folder, read_experiment(folder), planner.request)
             _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
         return _run(planner, ledger, quiet, tell)
 
@@ -129,7 +129,7 @@ def resume(
         experiment = read_experiment(folder)
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
-        keep_asked(folder, experiment, spec)
+        keep_asked(folder, experiment, request)
         _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
         return _run(Planner(request), ledger, quiet, tell)
 

@@ -20,8 +20,7 @@ RESERVED = frozenset({*BUILTIN, "none", "published"})  # these words never mean 
 
 # What may differ when an experiment goes on: where and for how long it runs, not what it is.
 OPERATIONAL = frozenset(
-    {"storage", "address", "time_budget", "max_concurrent", "trials", "name", "cpus_per_trial", "gpus_per_trial"}
-    | {"checkpoint_every", "epoch_timeout"}
+    {"storage", "address", "time_budget", "max_concurrent", "trials", "name", "checkpoint_every", "epoch_timeout"}
 )
 
 

@@ -155,7 +155,8 @@ def published_finding(spaces: Mapping[str, Sequence[Mapping[str, Any]]]) -> Find
 
 
 def _with_weights(spaces: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    return [row for rows in spaces.values() for row in rows if row["knob"] == "weights"]
+    every = [row for rows in spaces.values() for row in rows if row["knob"] == "weights"]
+    return [row for row in every if "options" in row["domain"]]  # a user's own knob of that name may be a range
 
 
 def _digest(folder: Path) -> str:

@@ -127,3 +127,15 @@ def test_few_trials_or_none_say_so() -> None:
     assert isinstance(what_mattered({"learned": empty}), NotYet)
     assert isinstance(what_mattered({}), NotYet)
     assert isinstance(could_still_win({}), NotYet)
+
+
+def test_who_could_still_win_must_beat_those_whose_patience_ran_out_too() -> None:
+    searched = experiment(60)
+    found = learned(searched)["rescue"]
+    assert found["n_could_win"] > 0
+    weakest = min(each["high"] for each in found["trials"])
+    level = (weakest + max(each["high"] for each in found["trials"])) / 2
+    searched.history.add(record(60, SPACE.draw(random.Random(1)), [0.5, level], "completed", EPOCHS))
+    after = learned(searched)["rescue"]
+    assert after["n_could_win"] < found["n_could_win"]
+    assert all(each["high"] > level == each["best"] for each in after["trials"])

@@ -1,10 +1,12 @@
 """Who goes on from a search, what an analysis trains, and who wins: without training anything."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from analysis.contest import Contestant, winner
+from analysis.protocol import _alike
 from analysis.retrain import Plan
 from analysis.select import Contender, check_numbers, contenders, no_faster
 from cluster.dispatch import Proposal
@@ -223,3 +225,14 @@ def test_batches_too_small_to_be_shared_are_said_beforehand() -> None:
 def test_fewer_than_one_worker_is_refused() -> None:
     with pytest.raises(RequestError, match=r"^--retrain-workers 0: at least 1 is needed$"):
         check_numbers(3, 3, 0, 0)
+
+
+def test_what_folds_differ_by_is_not_called_the_luck_of_seeds() -> None:
+    values = {"a": [0.9, 0.8], "b": [0.5, 0.6]}
+    ran: Any = [SimpleNamespace(name=name, at_chosen_epoch=lambda _, v=v: {"values": v}) for name, v in values.items()]
+    seeds, folds = _alike(ran, 0), _alike(ran, 2)
+    assert seeds["sigma_seed"] == pytest.approx(0.0707, abs=1e-4)
+    assert seeds["group"] == ["a"]
+    assert folds["sigma_seed"] is None
+    assert "with folds, runs differ by their images, too" in folds["sentence"]
+    assert folds["group"] == ["a", "b"]

@@ -9,6 +9,7 @@ from analysis.experiment import Experiment
 from cluster.history import History
 from cluster.record import TrialRecord
 from cluster.storage import trial_folder
+from foundation import RequestError
 from trainables.validated import LOSSES
 
 
@@ -32,3 +33,10 @@ def test_losses_that_lie_in_the_store_only_are_fetched_once(tmp_path: Path, monk
         assert found is not None
         assert np.array_equal(found, losses)
     assert fetched == [trial_folder(tmp_path, 7).relative_to(tmp_path).as_posix()]
+
+
+def test_images_that_are_gone_are_decoded_again_by_resume(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path, {"data": {"cache": str(tmp_path / "elsewhere")}}, History())
+    with pytest.raises(RequestError) as refused:
+        experiment.check_folds(0)
+    assert refused.value.problems[-1] == f"`convscout resume {tmp_path}` decodes them again, here"

@@ -18,6 +18,7 @@ from cluster.mirror import fetch, fetch_checkpoint, fetch_validated, store_file
 from cluster.remote import Remote, checked_url, mirror_folder, store_of
 from cluster.retention import Retention
 from cluster.storage import experiment_folder, find_run, list_runs
+from cluster.tensorboard import tensorboard_command
 from cluster.trial_store import trial_store
 from foundation import RequestError
 
@@ -327,3 +328,9 @@ def test_a_mirror_is_kept_fetched_while_it_is_looked_at(s3: str, monkeypatch: py
     with mirror.kept_fetched(folder, "trials"):
         Remote(s3).write("digits/trials/events", b"new")
         assert fetched.wait(60)
+
+
+def test_tensorboard_looks_for_files_that_were_put_in_the_place_of_others(s3: str, tmp_path: Path) -> None:
+    mirrored = tensorboard_command(experiment_folder(s3, "digits"))
+    assert mirrored[-2:] == ["--detect_file_replacement", "true"]
+    assert "--detect_file_replacement" not in tensorboard_command(tmp_path)

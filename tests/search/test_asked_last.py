@@ -10,30 +10,35 @@ import terminal
 from cluster.storage import FORMAT, read_experiment, write_experiment
 from search.request import keep_asked
 from search.run import Outcome
-from search.spec import checked_spec
+from search.spec import SearchSpec, checked_spec, differences
 
 ASKED = {"data": "digits", "name": "x", "arch": ["cnn"], "trials": 20, "epochs": 3}
 
 
 def experiment(**changes: Any) -> dict[str, Any]:
-    return {"format": FORMAT, "name": "x", "spec": checked_spec(ASKED | changes).model_dump(mode="json")}
+    spec = checked_spec(ASKED | changes).model_dump(mode="json")
+    return {"format": FORMAT, "name": "x", "spec": spec, "data": {"cache": "/decoded", "fingerprint": "f"}}
+
+
+def request(spec: SearchSpec, cache: str) -> Any:
+    return SimpleNamespace(spec=spec, cache=SimpleNamespace(folder=Path(cache)))
 
 
 def test_what_resume_was_given_holds_for_the_commands_after_it(tmp_path: Path) -> None:
     first = experiment(time_budget="10m", address="old:6379")
     write_experiment(tmp_path, first)
     spec = checked_spec(first["spec"] | {"time_budget": "1h", "address": "new:6379", "trials": 99})
-    keep_asked(tmp_path, first, spec)
+    keep_asked(tmp_path, first, request(spec, "/decoded/anew"))
     now = read_experiment(tmp_path)
     assert (now["spec"]["time_budget"], now["spec"]["address"]) == (3600.0, "new:6379")
     assert now["spec"]["trials"] == 20  # what is wanted in all stands in the ledger
-    assert now | {"spec": None} == first | {"spec": None}
+    assert now["data"] == {"cache": "/decoded/anew", "fingerprint": "f"}
     assert checked_spec(now["spec"]).time_budget == 3600.0
 
 
 def test_nothing_is_written_where_nothing_else_is_asked(tmp_path: Path) -> None:
     first = experiment(time_budget="10m")
-    keep_asked(tmp_path, first, checked_spec(first["spec"]))
+    keep_asked(tmp_path, first, request(checked_spec(first["spec"]), "/decoded"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,3 +61,11 @@ def test_the_end_of_a_search_has_its_own_reason(
     monkeypatch.setattr(terminal, "say", lambda text, *_: spoken.append(text))
     terminal.finish(Outcome(tmp_path, interrupted=False, **ended))
     assert said in spoken[0]
+
+
+def test_another_slot_is_another_experiment_and_not_silently_the_old_one() -> None:
+    before = experiment()["spec"]
+    assert differences(before, checked_spec(ASKED | {"cpus_per_trial": 2})) == [
+        "cpus_per_trial: the experiment has None, now asked 2"
+    ]
+    assert differences(before, checked_spec(ASKED | {"max_concurrent": 1, "time_budget": "5m"})) == []

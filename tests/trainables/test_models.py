@@ -8,6 +8,7 @@ from torch import nn
 
 from foundation import RequestError
 from trainables import models
+from trainables.learned import _with_weights
 from trainables.models import _weights
 from trainables.models._layers import ACTIVATIONS, conv_block, pooled_block
 
@@ -105,6 +106,12 @@ def test_a_users_architecture_is_built_from_its_text():
     model = models.build_classifier("mine", (3, 2, 2), 5, {"width": 1}, mean=[0], deviation=[1], source=source)
     assert model(torch.zeros(1, 3, 2, 2)).shape == (1, 5)
     assert models.knobs(models.load("mine", source)) == ("width",)
+
+
+def test_a_knob_of_ones_own_that_is_called_weights_is_no_file_of_published_ones():
+    assert models.weights_at_hand("mine") is None
+    domain = {"low": 0.0, "high": 1.0}
+    assert _with_weights({"mine": [{"architecture": "mine", "knob": "weights", "domain": domain}]}) == []
 
 
 def test_layers_that_find_their_size_out_have_it_when_a_model_is_built():

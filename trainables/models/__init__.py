@@ -58,8 +58,10 @@ def knobs(build: Build) -> tuple[str, ...]:
 def weights_at_hand(architecture: str) -> Path | None:
     """Return the published weights of a transfer model if they are in torchvision's hub cache; None otherwise.
 
-    Nothing is downloaded, and torchvision is not imported.
+    Nothing is downloaded, and torchvision is not imported. A user's own architecture has none.
     """
+    if architecture not in names():
+        return None
     backbone = getattr(import_module(f"{__name__}.{architecture}"), "BACKBONE", None)
     path = published_path(backbone.file) if backbone else None
     return path if path and path.is_file() else None
