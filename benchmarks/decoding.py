@@ -21,7 +21,7 @@ from trainables.cache import ImageCache, open_cache, prepare
 CORES = len(os.sched_getaffinity(0))
 MOST_IN_CHUNK = 64
 PROCESSES, ROUNDS = 8, 5
-SMALL, PHOTOS, LARGE = 5000, 500, 16
+SMALL, PHOTOS, LARGE = 5000, 500, 30
 
 
 def main() -> None:
