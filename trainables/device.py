@@ -19,8 +19,16 @@ IDLE_TICKS, IDLE_SHARE = 20, 0.8  # hundredths of a second, and how much of them
 _CORES = Path("/proc/stat")  # see proc_stat(5)
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 # What torch says in a plain RuntimeError: its CPU allocator, and CUDA's libraries.
-_OF_THE_DEVICE = ("not enough memory", "can't allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN", "MPS backend")
-_NO_ENGINE = "unable to find an engine"  # so cuDNN says that it has no room to work in
+_OF_THE_DEVICE = (
+    "not enough memory",
+    "can't allocate memory",
+    "CUDA",
+    "CUBLAS",
+    "CUDNN",
+    "cuDNN",
+    "MPS backend",
+    "find an engine",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # see mallopt(3)
 _MOST_FROM_THE_HEAP = 32 * 2**20  # the most that mallopt accepts
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
@@ -137,7 +145,7 @@ def is_device_error(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError | torch.AcceleratorError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in (*_OF_THE_DEVICE, _NO_ENGINE))
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _OF_THE_DEVICE)
 
 
 class PeakMemory:
