@@ -156,6 +156,7 @@ def resume(
 def rescue(
     run: options.Run,
     trial: options.Trial,
+    address: options.Address = None,
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
 ) -> None:
@@ -165,7 +166,7 @@ def rescue(
 
     folder = find_run(run, storage)
     go_on = f"convscout rescue {run_argument(folder)} {trial}"
-    terminal.drive_search(folder, run_rescue, folder, trial, go_on=go_on, quiet=quiet)
+    terminal.drive_search(folder, run_rescue, folder, trial, go_on=go_on, address=address, quiet=quiet)
 
 
 @app.command()
@@ -192,6 +193,7 @@ def analyze(
     ablate: options.Ablate = None,
     retrain_workers: options.RetrainWorkers = 1,
     reopen_test: options.ReopenTest = False,
+    address: options.Address = None,
     storage: options.Storage = "runs",
     quiet: options.Quiet = False,
 ) -> None:
@@ -215,6 +217,7 @@ def analyze(
             ablate=ablate or (),
             retrain_workers=retrain_workers,
             reopen_test=reopen_test,
+            address=address,
             quiet=quiet,
             tell=terminal.tell,
         )
@@ -227,7 +230,11 @@ def analyze(
 
 @app.command()
 def reproduce(
-    run: options.Run, trial: options.Trial, storage: options.Storage = "runs", quiet: options.Quiet = False
+    run: options.Run,
+    trial: options.Trial,
+    address: options.Address = None,
+    storage: options.Storage = "runs",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a trial again and compare it epoch by epoch; exit with 1 if any bit differs."""
     from cluster.storage import find_run
@@ -237,7 +244,7 @@ def reproduce(
     def work(lock: "Lock") -> None:
         from analysis.reproduce import reproduce as run_again
 
-        found = run_again(folder, trial, lock=lock, quiet=quiet, tell=terminal.tell)
+        found = run_again(folder, trial, lock=lock, address=address, quiet=quiet, tell=terminal.tell)
         terminal.show_reproduction(found)
         if not found.equal:
             raise typer.Exit(1)

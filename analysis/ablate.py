@@ -68,10 +68,10 @@ class Ablations:
             for run in self.winner.runs
         ]
 
-    def train(self, ledger: Ledger, quiet: bool) -> None:
+    def train(self, ledger: Ledger, quiet: bool, address: str | None) -> None:
         """Train what the ledger does not have; raises KeyboardInterrupt when it was interrupted."""
         wanted = sum(len(self.proposals(name)) for name in self.variants)
-        run_trials(ledger, (ROLE,), self.next_work, what="ablation", wanted=wanted, quiet=quiet)
+        run_trials(ledger, (ROLE,), self.next_work, what="ablation", wanted=wanted, quiet=quiet, address=address)
 
     def results(self, history: History, experiment: Experiment) -> dict[str, Any]:
         """Return the part of `analysis.json` that says what each variant reaches on the validation images.

@@ -46,6 +46,7 @@ def analyze(
     ablate: Sequence[str] = (),
     retrain_workers: int = 1,
     reopen_test: bool = False,
+    address: str | None = None,
     quiet: bool = False,
     tell: Tell = lambda _: None,
 ) -> Json:
@@ -56,8 +57,8 @@ def analyze(
     With `folds` the first of these is a cross-validation over both, one run a fold. With `ablate`, the winner is also
     retrained with other values of these knobs. Each of the second trainings is done by `retrain_workers` together.
     `reopen_test` allows to open the test images again, for other models than before: images that nobody has seen they
-    are no longer. Raises `RequestError` when there is nothing to analyse or no room for the workers, and
-    KeyboardInterrupt when it was interrupted; the same call goes on.
+    are no longer. It runs on the cluster of the last command, or at `address`. Raises `RequestError` when there is
+    nothing to analyse or no room for the workers, and KeyboardInterrupt when it was interrupted; the same call goes on.
     """
     check_numbers(finalists, seeds, folds, retrain_workers, ablate)
     with Ledger(folder, lock) as ledger:
@@ -69,7 +70,7 @@ def analyze(
         if not reopen_test:
             _refuse_to_reopen(ledger, plan)
         note_resumed(ledger, experiment.asked, tell)
-        train(plan, ledger, quiet, tell)
+        train(plan, ledger, quiet, tell, address)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
         tell("The trainings are done; what the search teaches is being worked out.")  # 3 s per architecture and rung
         analysis = _begun(experiment, ledger, contestants) | {"folds": folds}
@@ -79,7 +80,7 @@ def analyze(
             best, predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
             _show_on_board(ledger, analysis, predictions, tell)
         _write(folder, analysis, ledger)
-        if tested and (ablations := _ablations(experiment, ledger, best, ablate, quiet)):
+        if tested and (ablations := _ablations(experiment, ledger, best, ablate, quiet, address)):
             analysis["ablations"] = ablations
             _write(folder, analysis, ledger)
     if not tested:
@@ -184,14 +185,14 @@ def _alike(contestants: list[Contestant], folds: int) -> Json:
 
 
 def _ablations(
-    experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool
+    experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool, address: str | None
 ) -> Json | None:
     """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it."""
     space = experiment.spaces[best.contender.record.architecture]
     ablations = Ablations(space, best, knobs, ledger.history, experiment.spec["seed"])
     if not ablations.variants and not ablations.left_out:
         return None
-    ablations.train(ledger, quiet)
+    ablations.train(ledger, quiet, address)
     return ablations.results(ledger.history, experiment)
 
 

@@ -79,12 +79,19 @@ class Reproduction:
 
 
 def reproduce(
-    folder: Path, trial: int, *, lock: Lock | None = None, quiet: bool = False, tell: Tell = lambda _: None
+    folder: Path,
+    trial: int,
+    *,
+    lock: Lock | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    tell: Tell = lambda _: None,
 ) -> Reproduction:
     """Train a trial again, for the epochs it ran, with its configuration, seed and learning-rate curve; compare.
 
-    The new training has a role of its own, and counts in no ranking. One that was interrupted goes on. Raises
-    `RequestError` where there is nothing to reproduce, KeyboardInterrupt when it was interrupted.
+    The new training has a role of its own, and counts in no ranking. One that was interrupted goes on. It runs
+    on the cluster of the last command, or at `address`. Raises `RequestError` where there is nothing to reproduce,
+    KeyboardInterrupt when it was interrupted.
     """
     with Ledger(folder, lock) as ledger:
         history = ledger.history
@@ -103,6 +110,7 @@ def reproduce(
             wanted=wanted,
             quiet=quiet,
             workers=original.workers,
+            address=address,
         )
         again = next(record for record in reversed(history.of_role(ROLE)) if record.work["of"] == trial)
         if not again.epochs:

@@ -22,7 +22,7 @@ from cluster.place import parcel
 from cluster.proposal import Proposal
 from cluster.record import Row, TrialRecord
 from cluster.resources import Place
-from cluster.session import Tell, open_session
+from cluster.session import Tell, keep_address, open_session
 from cluster.storage import read_experiment, run_argument
 from cluster.trial_store import trial_store
 from cluster.watch import watchers
@@ -173,15 +173,16 @@ def found(history: History, proposals: Sequence[Proposal]) -> list[TrialRecord]:
     return [record for record in trials if record is not None]
 
 
-def train(plan: Plan, ledger: Ledger, quiet: bool, tell: Tell = lambda _: None) -> None:
-    """Train what the plan asks for and the ledger does not have.
+def train(plan: Plan, ledger: Ledger, quiet: bool, tell: Tell = lambda _: None, address: str | None = None) -> None:
+    """Train what the plan asks for and the ledger does not have, on the cluster of the search or at `address`.
 
     Raises `KeyboardInterrupt` when it was interrupted: what is done stays done.
     """
     for sentence in no_faster(plan.contenders, plan.workers):
         tell(sentence)
     wanted = plan.wanted(ledger.history)
-    run_trials(ledger, ROLES, plan.next_work, what="analysis", wanted=wanted, quiet=quiet, workers=plan.workers)
+    options: dict[str, Any] = {"wanted": wanted, "quiet": quiet, "workers": plan.workers, "address": address}
+    run_trials(ledger, ROLES, plan.next_work, what="analysis", **options)
 
 
 def run_trials(
@@ -193,12 +194,14 @@ def run_trials(
     wanted: int,
     quiet: bool,
     workers: int = 1,
+    address: str | None = None,
 ) -> None:
     """Train the unfinished trials of some roles and those that `next_work` proposes, none of them stopped early.
 
     `what` and `wanted`, the number of trials in all, are for the display. Those whose work asks for `workers` that
-    train them together come after all others. Raises `KeyboardInterrupt` when it was interrupted, `RequestError` where
-    the experiment has not been calibrated, or so many workers have no room.
+    train them together come after all others. They run on the cluster of the last command, or at `address`. Raises
+    `KeyboardInterrupt` when it was interrupted, `RequestError` where the experiment has not been calibrated, or so many
+    workers have no room.
     """
     history, folder = ledger.history, ledger.path.parent
     live = {record.workers for record in history.of_role(*roles) if record.live}
@@ -209,7 +212,9 @@ def run_trials(
         raise RequestError(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
-    place = open_session(experiment["spec"], calibrated, folder)
+    asked = experiment["spec"] | ({"address": address} if address else {})
+    place = open_session(asked, calibrated, folder)
+    keep_address(folder, asked["address"])
     needed = needs(Path(experiment["data"]["cache"]), experiment["spaces"], parcel)
     check_hosts(needed.probes())
     if workers > 1:

@@ -13,7 +13,7 @@ from cluster.marker import storage_problems
 from cluster.record import Row
 from cluster.resources import Place, Slot, choose_slot, hosts_of
 from cluster.shares import alone
-from cluster.storage import versions
+from cluster.storage import read_experiment, versions, write_experiment
 from foundation import RequestError, count, duration
 
 Tell = Callable[[str], None]
@@ -35,6 +35,13 @@ def note_resumed(ledger: Ledger, experiment: Mapping[str, Any], tell: Tell) -> N
     ledger.append("resumed", versions=now, changed=changed)
     if changed:
         tell(f"Since this experiment last ran, {', '.join(changed)}: results may differ.")
+
+
+def keep_address(folder: Path, address: str | None) -> None:
+    """Note in `experiment.json` on which cluster an experiment runs from now on."""
+    experiment = read_experiment(folder)
+    if experiment["spec"]["address"] != address:
+        write_experiment(folder, experiment | {"spec": experiment["spec"] | {"address": address}})
 
 
 def open_session(

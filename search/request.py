@@ -24,7 +24,7 @@ from trainables.sent import Send
 from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers
 
 OnDecoded = Callable[[int, int], None]
-KEPT = ("address", "time_budget", "max_concurrent", "checkpoint_every", "epoch_timeout")  # of what was asked last
+KEPT = ("time_budget", "max_concurrent", "checkpoint_every", "epoch_timeout")  # of what was asked last
 DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
 
 
@@ -130,7 +130,7 @@ def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:
 
 
 def keep_asked(folder: Path, experiment: dict[str, Any], request: Request) -> None:
-    """Let an experiment go on as it was asked to last, whichever command does: where, how long, how many at a time.
+    """Let an experiment go on as it was asked to last, whichever command does: how long, how many at a time.
 
     And with the images where they are now: decoded again, on another host they lie in another folder.
     """

@@ -25,6 +25,7 @@ def rescue(
     trial: int,
     *,
     lock: Lock | None = None,
+    address: str | None = None,
     quiet: bool = False,
     on_decoded: OnDecoded | None = None,
     tell: Tell = lambda _: None,
@@ -32,7 +33,8 @@ def rescue(
     """Train a trial of a search from its last checkpoint, or from the start, to the full number of epochs.
 
     It gets one more `ended` row and its place in the leaderboard; no rung stops it. Other trials that an interrupted
-    search left unfinished go on beside it. Raises `RequestError` when there is nothing to rescue.
+    search left unfinished go on beside it. It runs on the cluster of the last command, or at `address`. Raises
+    `RequestError` when there is nothing to rescue.
     """
     with Ledger(folder, lock) as ledger:
         searched = {record.trial: record for record in ledger.history.of_role("search")}
@@ -46,7 +48,7 @@ def rescue(
         if not record.live and record.status not in RESCUED:
             raise RequestError(f"trial {trial} is {record.status}: {WHY_NOT[str(record.status)]}")
         experiment = read_experiment(folder)
-        spec = checked_spec(experiment["spec"])
+        spec = checked_spec(experiment["spec"] | ({"address": address} if address else {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
         keep_asked(folder, experiment, request)
         note_resumed(ledger, experiment, tell)

@@ -16,7 +16,7 @@ from cluster.lock import Lock
 from cluster.place import parcel
 from cluster.proposal import Decision, Proposal
 from cluster.record import Row, TrialRecord, ranked
-from cluster.session import Tell, note_resumed, open_session
+from cluster.session import Tell, keep_address, note_resumed, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
 from cluster.table import write_trials_csv
 from cluster.trial_store import trial_store
@@ -157,6 +157,7 @@ def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell
 def _run(planner: "Planner", ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
         _write_trials(planner, ledger)  # it may have been killed before it came to that
+        keep_address(ledger.path.parent, planner.spec.address)
         return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
     budget = planner.spec.time_budget
     left = None if budget is None else budget - ledger.history.seconds["search"]
@@ -176,6 +177,7 @@ def train(
     wanted = ledger.history.trials_wanted or spec.trials
     calibrated = ledger.history.calibrated or calibrate(request, ledger, wanted, tell)
     place = open_session(spec.model_dump(), calibrated, folder, tell)
+    keep_address(folder, spec.address)
     needs = needs_of(request, parcel)
     check_hosts(needs.probes())
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)

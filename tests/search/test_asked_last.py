@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 import terminal
+from analysis import retrain
+from cluster.ledger import Ledger
+from cluster.proposal import Proposal
 from cluster.storage import FORMAT, read_experiment, write_experiment
+from foundation import RequestError
 from search.request import keep_asked
 from search.run import Outcome
 from search.spec import SearchSpec, checked_spec, differences
@@ -25,12 +29,12 @@ def request(spec: SearchSpec, cache: str) -> Any:
 
 
 def test_what_resume_was_given_holds_for_the_commands_after_it(tmp_path: Path) -> None:
-    first = experiment(time_budget="10m", address="old:6379")
+    first = experiment(time_budget="10m", max_concurrent=1)
     write_experiment(tmp_path, first)
-    spec = checked_spec(first["spec"] | {"time_budget": "1h", "address": "new:6379", "trials": 99})
+    spec = checked_spec(first["spec"] | {"time_budget": "1h", "max_concurrent": 2, "trials": 99})
     keep_asked(tmp_path, first, request(spec, "/decoded/anew"))
     now = read_experiment(tmp_path)
-    assert (now["spec"]["time_budget"], now["spec"]["address"]) == (3600.0, "new:6379")
+    assert (now["spec"]["time_budget"], now["spec"]["max_concurrent"]) == (3600.0, 2)
     assert now["spec"]["trials"] == 20  # what is wanted in all stands in the ledger
     assert now["data"] == {"cache": "/decoded/anew", "fingerprint": "f"}
     assert checked_spec(now["spec"]).time_budget == 3600.0
@@ -40,6 +44,38 @@ def test_nothing_is_written_where_nothing_else_is_asked(tmp_path: Path) -> None:
     first = experiment(time_budget="10m")
     keep_asked(tmp_path, first, request(checked_spec(first["spec"]), "/decoded"))
     assert list(tmp_path.iterdir()) == []
+
+
+class Answered(Exception):
+    """The cluster let the process in, and the test has seen enough."""
+
+
+@pytest.mark.parametrize(("answers", "kept"), [(False, "old:6379"), (True, "new:6379")])
+def test_an_analysis_may_run_elsewhere_and_only_a_cluster_that_answers_is_kept(
+    answers: bool, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_experiment(tmp_path, experiment(address="old:6379"))
+    asked = []
+
+    def opened(spec: dict[str, Any], *_: Any) -> None:
+        asked.append(spec["address"])
+        if not answers:
+            raise RequestError("nothing answers there")
+
+    def after(*_: Any) -> None:
+        raise Answered
+
+    monkeypatch.setattr(retrain, "open_session", opened)
+    monkeypatch.setattr(retrain, "needs", after)
+    monkeypatch.setattr(retrain, "read_experiment", lambda folder: read_experiment(folder) | {"spaces": {}})
+    proposal = Proposal("retrain", "cnn", {}, 0, {"epochs": 1}, "x")
+    options: dict[str, Any] = {"what": "analysis", "wanted": 1, "quiet": True, "address": "new:6379"}
+    with Ledger(tmp_path) as ledger:
+        ledger.append("calibrated", slot={"cpus": 1, "gpus": 0.0})
+        with pytest.raises(Answered if answers else RequestError):
+            retrain.run_trials(ledger, ("retrain",), lambda _: proposal, **options)
+    assert asked == ["new:6379"]
+    assert read_experiment(tmp_path)["spec"]["address"] == kept
 
 
 @pytest.mark.parametrize(
