@@ -161,7 +161,8 @@ def rescue(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a trial that was stopped early to the end, and enter it in the leaderboard."""
-    from cluster.storage import find_run, run_argument
+    from cluster.naming import run_argument
+    from cluster.storage import find_run
     from search.rescue import rescue as run_rescue
 
     folder = find_run(run, storage)
@@ -172,16 +173,19 @@ def rescue(
 @app.command()
 def stop(run: options.Run, storage: options.Storage = "runs") -> None:
     """Stop a running experiment gently, as Ctrl-C would."""
+    from cluster.ledger import LEDGER
     from cluster.lock import holder
-    from cluster.storage import find_run, run_argument
+    from cluster.naming import run_argument
+    from cluster.storage import find_run
 
-    folder = find_run(run, storage)
+    folder = find_run(run, storage, not_begun=True)
     pid = holder(folder)
     if pid is None:
         say(f"{folder.name} is not running.")
         return
     os.kill(pid, signal.SIGINT)
-    say(f"Asked process {pid} to stop; `convscout resume {run_argument(folder)}` goes on.")
+    go_on = f"`convscout resume {run_argument(folder)}` goes on"
+    say(f"Asked process {pid} to stop; {go_on if (folder / LEDGER).exists() else 'nothing has been trained yet'}.")
 
 
 @app.command()

@@ -34,7 +34,8 @@ Trials = Annotated[int | None, Option(help="Trials in all, dealt out evenly (def
 MoreTrials = Annotated[str | None, Option("--trials", help="+20 for twenty more, 60 for sixty in all")]
 Epochs = Annotated[int | None, Option(help="The most epochs of a trial (default 20)")]
 GraceImages = Annotated[
-    float | None, Option(help="Train on such a share of the images, 0.2 to 1, up to the first rung (asha, tpe_asha)")
+    float | None,
+    Option(help="Train on such a share of the images, 0.2 to below 1, up to the first rung (asha, tpe_asha)"),
 ]
 Patience = Annotated[int | None, Option(help="End a trial after so many epochs without lower val_loss")]
 TimeBudget = Annotated[

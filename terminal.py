@@ -199,7 +199,8 @@ def check_parent(option: str, path: Path) -> None:
 def finish(outcome: Any) -> None:
     """Show how a search ended and the command that comes next; KeyboardInterrupt for one that did not end."""
     from cluster.ledger import read_history
-    from cluster.storage import read_experiment, run_argument
+    from cluster.naming import run_argument
+    from cluster.storage import read_experiment
 
     folder = outcome.folder
     run, spec = run_argument(folder), read_experiment(folder)["spec"]
@@ -217,7 +218,7 @@ def finish(outcome: Any) -> None:
 def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = None) -> NoReturn:
     """Do the work in a supervised process that holds the experiment's lock, and exit as it did."""
     from cluster.ledger import LEDGER
-    from cluster.storage import run_argument
+    from cluster.naming import run_argument
     from cluster.supervise import CRASHED, INTERRUPTED, supervise
 
     def again() -> str:

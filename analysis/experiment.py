@@ -12,8 +12,9 @@ from analysis.course import search_results
 from cluster.history import History
 from cluster.ledger import LEDGER, read_history
 from cluster.mirror import fetch, fetch_validated
+from cluster.naming import run_argument
 from cluster.record import TrialRecord
-from cluster.storage import find_run, read_experiment, run_argument, trial_folder
+from cluster.storage import find_run, read_experiment, trial_folder
 from foundation import RequestError
 from spaces import Space
 from trainables.cache import ImageCache, open_cache
@@ -98,6 +99,7 @@ class Experiment:
         cache = self.cache()
         return {
             "name": self.asked["name"],
+            "run": run_argument(self.folder),
             "data": self.spec["data"],
             "fingerprint": self.asked["data"]["fingerprint"],
             "classes": list(cache.classes),

@@ -44,7 +44,7 @@ def could_still_win(analysis: Analysis) -> Section | NotYet:
     )
     if not found["trials"]:
         return Section((sentence,))
-    run = analysis["experiment"]["name"]
+    run = analysis["experiment"].get("run") or analysis["experiment"]["name"]  # earlier versions had the name alone
     rows = tuple(
         (
             str(row["trial"]),

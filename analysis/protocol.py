@@ -24,9 +24,9 @@ from analysis.ship import final_model, ship
 from analysis.troubles import recorded_troubles
 from cluster.ledger import Ledger
 from cluster.lock import Lock
+from cluster.naming import run_argument
 from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
-from cluster.storage import run_argument
 from cluster.table import write_trials_csv
 from foundation import RequestError, fault, write_json
 

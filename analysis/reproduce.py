@@ -10,10 +10,10 @@ from analysis.retrain import run_trials
 from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.lock import Lock
+from cluster.naming import run_argument
 from cluster.proposal import Proposal
 from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
-from cluster.storage import run_argument
 from foundation import RequestError, count
 
 ROLE = "reproduce"

@@ -18,12 +18,13 @@ from cluster.history import History
 from cluster.inspection import check_hosts
 from cluster.launch import launch
 from cluster.ledger import Ledger
+from cluster.naming import run_argument
 from cluster.place import parcel
 from cluster.proposal import Proposal
 from cluster.record import Row, TrialRecord
 from cluster.resources import Place
 from cluster.session import Tell, keep_address, open_session
-from cluster.storage import read_experiment, run_argument
+from cluster.storage import read_experiment
 from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from

@@ -8,6 +8,7 @@ holder, should it come back, finds that and stops. No two hosts' clocks are ever
 
 import json
 import os
+import shlex
 import socket
 import threading
 import time
@@ -86,7 +87,7 @@ class Lease:
         if (dead := is_dead(held)) is not None:
             if dead:
                 return
-            raise RequestError(f"{words}. Wait for it, or end it with `convscout stop {self.shown}`")
+            raise RequestError(f"{words}. Wait for it, or end it with `convscout stop {shlex.quote(self.shown)}`")
         tell(f"{words}: waiting up to {EXPIRE_SECONDS:g} s for a sign of life.")
         began = time.monotonic()
         while time.monotonic() - began < EXPIRE_SECONDS:

@@ -8,6 +8,7 @@ flock there may hold on one host alone; for an object store it is a lease there 
 import fcntl
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.lease import LEASES, Lease, holder_words, is_dead, newest, parsed
+from cluster.naming import called, run_argument
 from cluster.remote import Remote, refusal, store_of
 from foundation import HaltError, RequestError
 
@@ -94,17 +96,11 @@ class Lock:
                 os.close(descriptor)
                 raise RequestError(
                     f"{called(self.folder)} is in use by {held}. Wait for it, or end it with "
-                    f"`convscout stop {self.folder.name if store_of(self.folder) is None else called(self.folder)}`"
+                    f"`convscout stop {run_argument(self.folder)}`"
                 )
             if _is_at(descriptor, self.folder / LOCK):
                 return descriptor
             os.close(descriptor)  # locked a file that its holder had removed meanwhile
-
-
-def called(folder: Path) -> str:
-    """Return how an experiment is called where its folder is: the address in its store, or the path."""
-    store = store_of(folder)
-    return store.url if store else str(folder)
 
 
 def holder(folder: Path) -> int | None:
@@ -177,7 +173,7 @@ def _lease_holder(leased: Remote, shown: str) -> int | None:
     if dead is None:
         raise RequestError(
             f"{shown} is in use on another host ({holder_words(held)}): stop it there. If that host is gone, "
-            f"`convscout resume {shown}` takes it over"
+            f"`convscout resume {shlex.quote(shown)}` takes it over"
         )
     return None if dead else int(held["pid"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import HOST_SECONDS, on_every_host
-from cluster.lock import called
+from cluster.naming import called
 from cluster.remote import Remote, checked_url, is_url, refusal, store_of
 from foundation import RequestError
 

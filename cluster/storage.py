@@ -7,15 +7,15 @@ import json
 import os
 import platform
 import re
-import shlex
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cluster.ledger import LEDGER, fetch_ledger
+from cluster.lock import is_held_here
 from cluster.mirror import fetch, store_file
-from cluster.remote import Remote, at_once, checked_url, is_url, mirror_folder, refusal, store_of
+from cluster.remote import Remote, at_once, checked_url, is_url, mirror_folder, refusal
 from foundation import RequestError, unknown_word, write_json
 
 SPEC = "experiment.json"
@@ -69,17 +69,11 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def run_argument(folder: Path) -> str:
-    """Return how a command line names an experiment: its name in the default storage here, else its path or address."""
-    if store := store_of(folder):
-        return shlex.quote(store.url)
-    return shlex.quote(folder.name if folder.parent == Path("runs").resolve() else str(folder))
-
-
-def find_run(run: str, storage: str) -> Path:
+def find_run(run: str, storage: str, *, not_begun: bool = False) -> Path:
     """Return the folder of an experiment given by its name in `storage`, or by its path or address.
 
-    In an object store, it is fetched first: what was asked and what happened. Raises `RequestError` naming the
+    In an object store, it is fetched first: what was asked and what happened. With `not_begun`, one is found, too, that
+    a process of this host holds, and which has no ledger yet: it may be decoding. Raises `RequestError` naming the
     closest experiment there is.
     """
     if is_url(run):
@@ -87,7 +81,7 @@ def find_run(run: str, storage: str) -> Path:
     if is_url(storage):
         return _find_stored(run, storage)
     for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
-        if (folder / LEDGER).exists():
+        if (folder / LEDGER).exists() or (not_begun and is_held_here(folder)):
             return folder.resolve()
     root = Path(storage).expanduser().resolve()
     names = [folder.name for folder in list_runs(storage)] if root.is_dir() else []

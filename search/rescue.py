@@ -5,8 +5,9 @@ from pathlib import Path
 
 from cluster.ledger import Ledger
 from cluster.lock import Lock
+from cluster.naming import run_argument
 from cluster.session import Tell, note_resumed
-from cluster.storage import read_experiment, run_argument
+from cluster.storage import read_experiment
 from foundation import RequestError
 from search.request import OnDecoded, decoded_before, keep_asked, reopen
 from search.run import Outcome, Planner, train

@@ -13,11 +13,12 @@ from cluster.inspection import check_hosts
 from cluster.launch import launch
 from cluster.ledger import Ledger
 from cluster.lock import Lock
+from cluster.naming import run_argument
 from cluster.place import parcel
 from cluster.proposal import Decision, Proposal
 from cluster.record import Row, TrialRecord, ranked
 from cluster.session import Tell, keep_address, note_resumed, open_session
-from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, run_argument, write_experiment
+from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, write_experiment
 from cluster.table import write_trials_csv
 from cluster.trial_store import trial_store
 from cluster.watch import watchers

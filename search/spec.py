@@ -103,9 +103,13 @@ class SearchSpec(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_grace_period(self) -> Self:
-        if self.grace_images is not None and not METHODS[self.method]().stops_early:
+        if self.grace_images is None:
+            return self
+        if not METHODS[self.method]().stops_early:
             with_rungs = " or ".join(name for name, method in METHODS.items() if method().stops_early)
             raise ValueError(f"--grace-images: method {self.method} has no rungs, choose {with_rungs}")
+        if self.epochs == 1:
+            raise ValueError("--grace-images: a trial of 1 epoch has no rung, ask for 2 --epochs or more")
         return self
 
 

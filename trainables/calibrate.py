@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,7 +96,8 @@ def calibrate(
         figures[sample.architecture] = {_name(way): round(speed, 1) for way, speed in speeds.items()}
         if compares:
             wait_until_idle(IDLE_SECONDS)
-            several = _side_by_side(sample, data, best, beside)
+            with _blamed(sample):
+                several = _side_by_side(sample, data, best, beside)
             alone = max(_fastest(sample, data, [replace(best, threads=host_cores or cores)]).values())
             figures[sample.architecture] |= {"side by side": round(several, 1), "all cores": round(alone, 1)}
     if compares and _all_cores_win(figures):
@@ -240,17 +242,20 @@ def _side_by_side(sample: Sample, data: Dataset, settings: Settings, trials: int
     processes do."""
     measured = min(trials, MOST_SIDE_BY_SIDE)
     ready = threading.Barrier(measured)
-    speeds: list[float] = []
 
-    def work() -> None:
-        training = _begun(sample, data, settings)
-        training.epoch()
+    def work(_: int) -> float:
+        try:
+            training = _begun(sample, data, settings)
+            training.epoch()
+        except BaseException:
+            ready.abort()  # or the others would wait for it for ever
+            raise
         ready.wait()
-        speeds.append(sum(training.epoch().images_per_second for _ in range(ROUNDS_TOGETHER)) / ROUNDS_TOGETHER)
+        return sum(training.epoch().images_per_second for _ in range(ROUNDS_TOGETHER)) / ROUNDS_TOGETHER
 
-    threads = [threading.Thread(target=work) for _ in range(measured)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(speeds) / measured * trials
+    with ThreadPoolExecutor(measured) as threads:
+        running = [threads.submit(work, number) for number in range(measured)]
+    errors = [error for each in running if (error := each.exception())]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
+    return sum(each.result() for each in running) / measured * trials

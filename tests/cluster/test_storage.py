@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from cluster.ledger import Ledger
+from cluster.naming import run_argument
 from cluster.storage import (
     checkpoint_folder,
     experiment_folder,
     find_run,
     list_runs,
     read_experiment,
-    run_argument,
     trial_folder,
     versions,
     write_experiment,

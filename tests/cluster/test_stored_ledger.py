@@ -14,9 +14,10 @@ import pytest
 from cluster import lease
 from cluster.ledger import LEDGER, Ledger, fetch_ledger, read_rows
 from cluster.lock import Lock, holder
+from cluster.naming import run_argument
 from cluster.remote import Remote
 from cluster.segments import SEGMENTS
-from cluster.storage import experiment_folder, find_run, list_runs, run_argument
+from cluster.storage import experiment_folder, find_run, list_runs
 from foundation import HaltError, RequestError
 
 HOUSE = Path(__file__).parents[2]

@@ -31,6 +31,20 @@ def test_an_end_while_images_are_decoded_leaves_nothing_behind(
     assert broken_promises(storage / "x") == []
 
 
+def test_stop_ends_a_search_that_still_decodes(storage: Path, asked, plant, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    environment = {"CONVSCOUT_CACHE": str(cache)}
+    with Command(*asked(), environment=environment | plant("folder.before_rename:hang:1")) as running:
+        running.until(lambda: list(cache.glob(".*.tmp/manifest.json")))
+        with Command("stop", "x", "--storage", str(storage)) as stopping:
+            assert stopping.end() == 0
+        assert f"Asked process {running.process.pid} to stop; nothing has been trained yet." in stopping.said
+        assert running.end(40) == 130
+    assert list(storage.glob("x/*")) == list(cache.iterdir()) == []
+    with Command("stop", "x", "--storage", str(storage)) as stopping:
+        assert stopping.end() == 2
+
+
 def test_ctrl_c_twice_ends_at_once_and_the_search_goes_on_later(storage: Path, asked, plant) -> None:
     with Command(*asked(), environment=plant("trial.epoch:hang:3")) as running:
         running.until_row(storage / "x", event="epoch", epoch=2)
@@ -55,7 +69,7 @@ def test_a_second_command_is_told_who_holds_the_experiment_and_stop_ends_it(stor
                 assert second.end() == 2
             assert "is in use by host" in second.said
             assert f"pid {running.process.pid}, since 20" in second.said
-            assert "`convscout stop x`" in second.said
+            assert f"`convscout stop {storage / 'x'}`" in second.said.replace("\n", "")
         command = [sys.executable, str(HOUSE / "convscout.py"), "stop", str(storage / "x")]
         subprocess.run(command, check=True, capture_output=True)
         assert running.end(40) == 130

@@ -128,5 +128,8 @@ def test_fewer_images_up_to_the_first_rung_need_a_rung() -> None:
     assert problems(method="random", grace_images=0.25) == (
         "--grace-images: method random has no rungs, choose asha or tpe_asha",
     )
+    assert problems(epochs=1, grace_images=0.25) == (
+        "--grace-images: a trial of 1 epoch has no rung, ask for 2 --epochs or more",
+    )
     assert problems(grace_images=0.1) == ("--grace-images 0.1: it must be greater than or equal to 0.2",)
     assert problems(grace_images=1.0) == ("--grace-images 1.0: it must be less than 1",)

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -42,6 +43,23 @@ def test_trials_side_by_side_are_measured_against_one_on_all_cores() -> None:
     figures = measure(CNN, host_cores=2, beside=2).images_per_second["cnn"]
     assert figures["side by side"] > 0
     assert figures["all cores"] > 0
+
+
+@pytest.mark.timeout(60)
+def test_where_one_of_them_fails_the_others_do_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = measured._begun
+    order = itertools.count()
+
+    def short_of_memory(*given: Any, **changes: Any) -> Any:
+        if next(order) == 1:
+            raise MemoryError("there is none left")
+        return begun(*given, **changes)
+
+    monkeypatch.setattr(measured, "_begun", short_of_memory)
+    settings = Settings("cpu", "fp32", channels_last=True, threads=1)
+    data = measured.noise((3, 28, 28), 10, 4, 1)
+    with pytest.raises(MemoryError, match="there is none left"):
+        measured._side_by_side(CNN, data, settings, 2)
 
 
 def test_without_a_gpu_in_the_slot_the_settings_are_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
