@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.page import Analysis, NotYet, Section, Table
 from cluster.history import History
+from cluster.record import TrialRecord
 from foundation import count
 
 FAILED = ("diverged", "out_of_memory", "infeasible", "data_error", "lost")
@@ -20,6 +21,10 @@ WORDS = {
     "unfit": "were on hosts that could not get what trials need",
 }
 SHOWN = 50
+NOT_KEPT = (
+    "What frozen layers give could not be kept: a host had no room for it in a quarter of its free disk, or its image "
+    "cache cannot be written. In {} they computed it anew each epoch, and augmented views were new each time."
+)
 
 
 def recorded_troubles(history: History) -> dict[str, Any]:
@@ -37,6 +42,7 @@ def recorded_troubles(history: History) -> dict[str, Any]:
             for row in record.lost
         ],
         "slot_grown": [row["why"] for row in history.growths],
+        "features_not_kept": [record.trial for record in records if _not_kept(record)],
         "rescued": [record.trial for record in records if record.reopened],
         "interruptions": len(history.interruptions),
         "changed": [sentence for row in history.resumes for sentence in row["changed"]],
@@ -55,6 +61,8 @@ def troubles(analysis: Analysis) -> Section | NotYet:
     if grown := found.get("slot_grown"):  # earlier versions did not record it
         times = count(len(grown), "time")
         sentences.append(f"Memory was short for trials side by side {times}, so fewer ran at once: {'; '.join(grown)}.")
+    if not_kept := found.get("features_not_kept"):
+        sentences.append(NOT_KEPT.format(count(len(not_kept), "trial")))
     if found["rescued"]:
         which = ", ".join(map(str, found["rescued"]))
         sentences.append(f"Rescued, so trained to the end although a rung had stopped them: trials {which}.")
@@ -73,6 +81,10 @@ def troubles(analysis: Analysis) -> Section | NotYet:
         sentences.append(f"The first {SHOWN} of {len(rows)}; the ledger has all of them.")
     table = Table("", ("trial", "what", "why"), tuple(rows[:SHOWN]))
     return Section(tuple(sentences), tables=(table,) if rows else ())
+
+
+def _not_kept(record: TrialRecord) -> bool:
+    return any(row.get("features_not_kept") for row in record.epochs)
 
 
 def _by_kind(rows: list[dict[str, Any]], key: str, noun: str, rest: str = "") -> list[str]:

@@ -23,6 +23,10 @@ WORKERS_SHOWN = 16
 KNOBS_SHOWN = ("learning_rate", "optimizer", "batch_size")
 ERROR_CHARACTERS = 160
 REMEDY_CHARACTERS = 500
+NOT_KEPT = (
+    "What frozen layers give cannot be kept: no room in a quarter of the free disk, or the image cache cannot be "
+    "written. Epochs take longer, and augmented views are new each time."
+)
 ESTIMATE_SECONDS = 2.0  # how often the time left is worked out again while no trial ends; it counts down meanwhile
 ESTIMATE_SHARE = 0.02  # of the time is spent on that at most: with 10,000 trials it takes longer
 
@@ -58,6 +62,7 @@ class Progress(Guarded):
         self._standing: Standing | None = None
         self._estimate: tuple[float, Span | None] | None = None  # when it was made, and the seconds left then
         self._rest_until = 0.0
+        self._not_kept_said = False
         self._live: Live | None = None
 
     def _observe(self, row: Row, history: History) -> None:
@@ -69,6 +74,9 @@ class Progress(Guarded):
             self._forecast.slots = row["slots"]
             self._print(f"{_clock(row)}  {clean(row['why'], ERROR_CHARACTERS)}")
             return
+        if row.get("features_not_kept") and not self._not_kept_said:
+            self._not_kept_said = True
+            self._print(f"{_clock(row)}  {NOT_KEPT}")
         if self._standing is None:
             self._standing = Standing(history, self.roles, self.metric)
         elif mine:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,39 +39,57 @@ class Frozen:
         return self.features[indices.to(self.features.device)].to(device, non_blocking=True)
 
 
-def frozen_features(
-    folder: Path,
-    name: tuple[object, ...],
-    model: Classifier,
-    batches: Batches,
-    autocast: Callable[[], AbstractContextManager[object]],
-    augmented: Augment | None,
-) -> Frozen | None:
-    """Return what the frozen layers of a model give for all images; None where none are, or no room is.
+class FrozenLayers:
+    """What the frozen layers of one trial's model give for all images, looked up once for each way it is asked for.
 
-    `name` says, beside the weights, what the features depend on. `autocast` sets the precision of the layers,
-    `augmented` changes each batch of images first.
+    `autocast` sets the precision that the layers compute in. `folder` is where it is kept; None keeps nothing.
+    `not_kept` says that layers were frozen and the folder had no room for what they give: they compute each time.
     """
-    halves = model.halves()
-    if halves is None:
-        return None
-    frozen, rest = halves
-    count, height, width, _ = batches.images.shape
 
-    def parts() -> Iterator[Tensor]:
-        every = torch.arange(count, device=batches.images.device)
-        for rows in torch.split(every, evaluation_batch(batches.device.type, height, width, model.input_size)):
-            images, _ = batches.take(rows)
-            with torch.inference_mode(), autocast():
-                yield frozen(model.prepared(augmented(images) if augmented else images))
+    def __init__(
+        self,
+        folder: Path | None,
+        model: Classifier,
+        batches: Batches,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self.folder, self.model, self.batches, self.autocast = folder, model, batches, autocast
+        self.not_kept = False
+        self._known: dict[Any, Frozen | None] = {}
 
-    was_training = model.training
-    model.eval()
-    found = stored(
-        folder, identity(frozen, *name, model.input_size, model.mean.tolist(), model.deviation.tolist()), count, parts
-    )
-    model.train(was_training)
-    return None if found is None else Frozen(on_device(found, batches.device), rest)
+    def features(self, name: tuple[object, ...], augmented: Augment | None) -> Frozen | None:
+        """Return what they give for all images, None where none are frozen or nothing is kept.
+
+        `name` says, beside the weights, what it depends on; `augmented` changes each batch of images first.
+        """
+        if self.folder is None:
+            return None
+        key = (tuple(parameter.requires_grad for parameter in self.model.parameters()), name)
+        if key not in self._known:
+            self._known[key] = self._found(self.folder, name, augmented)
+        return self._known[key]
+
+    def _found(self, folder: Path, name: tuple[object, ...], augmented: Augment | None) -> Frozen | None:
+        model, batches = self.model, self.batches
+        if (halves := model.halves()) is None:
+            return None
+        frozen, rest = halves
+        count, height, width, _ = batches.images.shape
+
+        def parts() -> Iterator[Tensor]:
+            every = torch.arange(count, device=batches.images.device)
+            for rows in torch.split(every, evaluation_batch(batches.device.type, height, width, model.input_size)):
+                images, _ = batches.take(rows)
+                with torch.inference_mode(), self.autocast():
+                    yield frozen(model.prepared(augmented(images) if augmented else images))
+
+        named = identity(frozen, *name, model.input_size, model.mean.tolist(), model.deviation.tolist())
+        was_training = model.training
+        model.eval()
+        found = stored(folder, named, count, parts)
+        model.train(was_training)
+        self.not_kept = self.not_kept or found is None
+        return None if found is None else Frozen(on_device(found, batches.device), rest)
 
 
 def identity(frozen: nn.Module, *others: object) -> str:

@@ -22,7 +22,7 @@ from trainables.device import (
     sub_normals_flushed,
 )
 from trainables.epoch_result import EpochResult, scores
-from trainables.frozen import Augment, Frozen, frozen_features
+from trainables.frozen import Augment, Frozen, FrozenLayers
 from trainables.models import Classifier, build_classifier, count_parameters
 from trainables.optim import LearningRateCurve, make_optimizer
 from trainables.recipe import split
@@ -107,7 +107,7 @@ class Training:
         """Forget what the configuration before has gathered."""
         self.epochs_done = 0
         self.validated: Validated | None = None
-        self._frozen: dict[Any, Frozen | None] = {}
+        self.frozen = FrozenLayers(self.dataset.features, self.model, self.batches, self._autocast)
         numbers = torch.float32 if self.device.type == "mps" else torch.float64
         self.totals = torch.zeros(2, dtype=numbers, device=self.device)
         self.captured = self._captured_steps()
@@ -167,6 +167,7 @@ class Training:
             images_per_second=images / train_seconds,
             peak_memory_mb=self.peak_memory.megabytes(),
             reads_features=frozen is not None,
+            features_not_kept=self.frozen.not_kept,
             layers_change=self.model.layers_change(self.epochs_done - 1),
         )
 
@@ -254,21 +255,14 @@ class Training:
     def _frozen_features(self, augmentation: tuple[float, ...]) -> Frozen | None:
         """Return what the frozen layers make of every image, augmented so strongly; None where that is not kept."""
         views = self.model.augmented_views
-        if self.dataset.features is None or (augmentation and not views):
+        if augmentation and not views:
             return None
         view = self.epochs_done % views if augmentation else 0
-        layers = tuple(parameter.requires_grad for parameter in self.parameters)
-        if (key := (layers, augmentation, view)) not in self._frozen:
-            generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
-            self._frozen[key] = frozen_features(
-                self.dataset.features,
-                (augmentation, view, self.settings.precision, self.device.type),
-                self.model,
-                self.batches,
-                self._autocast,
-                (lambda images: augment(images, self.recipe, self.mean, generator)) if augmentation else None,
-            )
-        return self._frozen[key]
+        generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
+        return self.frozen.features(
+            (augmentation, view, self.settings.precision, self.device.type),
+            (lambda images: augment(images, self.recipe, self.mean, generator)) if augmentation else None,
+        )
 
     def _validate(self) -> dict[str, float | None]:
         """Return the figures of the validation images, and keep in `validated` what each of them gave."""

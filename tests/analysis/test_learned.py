@@ -103,12 +103,12 @@ def test_stopped_trials_that_could_win_are_named_with_the_command(many: dict[str
     rescue = many["rescue"]
     assert rescue["n_stopped"] == 40
     assert rescue["reason"] is None
-    section = could_still_win({"learned": many, "experiment": {"name": "x"}})
+    section = could_still_win({"learned": many, "experiment": {"name": "x", "run": "/elsewhere/x"}})
     assert isinstance(section, Section)
     assert section.sentences[0].startswith(f"{rescue['n_could_win']} of 40 stopped trials could still win")
     assert rescue["trials"][0]["trial"] == PROMISING
     assert [row[-1] for row in section.tables[0].rows] == [
-        f"convscout rescue x {found['trial']}" for found in rescue["trials"]
+        f"convscout rescue /elsewhere/x {found['trial']}" for found in rescue["trials"]
     ]
     assert all(found["high"] > found["best"] for found in rescue["trials"])
 

@@ -8,6 +8,7 @@ import pytest
 from observed_run import ObservedRun
 from rich.console import Console
 
+from analysis.troubles import recorded_troubles, troubles
 from cluster.history import History
 from cluster.observer import Guarded
 from cluster.progress import Progress, clean, metric_text
@@ -66,6 +67,21 @@ def test_standing_kept_up_row_by_row_equals_one_made_from_the_whole_history():
 
 
 # --- plain lines
+
+
+@pytest.mark.parametrize("console", [plain_console(), terminal()], ids=["plain", "terminal"])
+def test_that_features_cannot_be_kept_is_said_once_and_counted_in_the_report(console):
+    progress = search_progress(console)
+    run = ObservedRun(progress)
+    for not_kept in (True, True, False):
+        trial = run.begin("mobilenet_v2")
+        for _ in range(2):
+            run.epoch(trial, features_not_kept=not_kept)
+        run.end(trial)
+    progress.close()
+    assert console.file.getvalue().count("What frozen layers give cannot be kept") == 1
+    section = troubles({"troubles": recorded_troubles(run.history)})
+    assert "In 2 trials they computed it anew each epoch" in section.sentences[0]
 
 
 @pytest.mark.parametrize("console", [plain_console(), terminal()], ids=["plain", "terminal"])

@@ -73,7 +73,8 @@ def test_the_two_halves_are_the_model_and_nothing_in_the_first_trains(name, laye
 def test_a_backbone_that_trains_as_a_whole_has_no_halves(data):
     training = begun(data, trainable_layers="all", frozen_epochs=0)
     assert training.model.halves() is None
-    assert not training.epoch().reads_features
+    epoch = training.epoch()
+    assert (epoch.reads_features, epoch.features_not_kept) == (False, False)
     assert not data.features.exists()
 
 
@@ -82,8 +83,8 @@ def test_it_teaches_what_computing_each_time_teaches(data, monkeypatch):
     once, each_time = begun(data), begun(replace(data, features=None))
     for _ in range(3):
         kept, computed = once.epoch(), each_time.epoch()
-        assert kept.reads_features
-        assert not computed.reads_features
+        assert (kept.reads_features, kept.features_not_kept) == (True, False)
+        assert (computed.reads_features, computed.features_not_kept) == (False, False)  # nobody asked to keep it
         assert kept.train_loss == pytest.approx(computed.train_loss, rel=1e-5)
         assert kept.val_loss == pytest.approx(computed.val_loss, rel=1e-5)
 
@@ -150,8 +151,8 @@ def test_without_room_the_layers_compute_each_time(data, monkeypatch):
     usage = shutil.disk_usage(data.features.parent)._replace(free=1000)
     monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: usage)
     training = begun(data)
-    assert not training.epoch().reads_features
-    assert training.epoch().epoch == 2
+    first, second = training.epoch(), training.epoch()
+    assert (first.reads_features, first.features_not_kept, second.epoch) == (False, True, 2)
     assert files(data) == []
 
 
