@@ -60,7 +60,7 @@ def plan(
         )
     analysis = price(
         {each.architecture: each.epoch_seconds for each in found.paces},
-        trials=spec.trials,
+        trials=sum(found.trials.values()),
         epochs=spec.epochs,
         val_share=found.val_share,
         slots=found.slots,
@@ -79,16 +79,16 @@ def plan(
 
 def sentences(found: "Plan", analysis: "Price", spec: "SearchSpec", price_per_hour: float | None) -> list[str]:
     """Return what is said under the table of a plan, a line each."""
-    slot, epochs, begun = found.slot, found.epochs, found.begun
+    slot, epochs, begun, trials = found.slot, found.epochs, found.begun, sum(found.trials.values())
     gpus = f" and {slot.gpus:g} GPU" if slot.gpus else ""
     said = [
         f"Search: {epochs.middle:,} epochs in all [{epochs.low:,} to {epochs.high:,}], {_time(found.seconds)}, on "
         f"{count(found.slots, 'slot')} of {count(slot.cpus, 'core')}{gpus} ({found.device})."
     ]
-    if begun.low < spec.trials:
+    if begun.low < trials:
         more = " TPE begins with cheap ones, so more may." if spec.method.startswith("tpe") else ""
         said.append(
-            f"Of {count(spec.trials, 'trial')}, {begun.middle} [{begun.low} to {begun.high}] begin within the time "
+            f"Of {count(trials, 'trial')}, {begun.middle} [{begun.low} to {begun.high}] begin within the time "
             f"budget.{more}"
         )
     if found.grows:

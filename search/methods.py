@@ -24,12 +24,14 @@ STARTUP = 8  # random trials of an architecture before TPE's model is trusted, i
 class Method:
     """A way to propose, and whether rungs stop trials early. `propose` returns None when it has nothing left.
 
-    Only a method that `learns` is given the observations so far.
+    Only a method that `learns` is given the observations so far. `points` says how many configurations of a space it
+    can propose after the baseline; None where that has no end.
     """
 
     propose: Propose
     stops_early: bool
     learns: bool = False
+    points: Callable[[Space], int] | None = None
 
 
 def random() -> Method:
@@ -42,7 +44,7 @@ def grid() -> Method:
 
     The order is shuffled by the seed, so that the first trials of a grid too large to finish are spread over it.
     """
-    return Method(_grid_point, stops_early=False)
+    return Method(_grid_point, stops_early=False, points=grid_size)
 
 
 def asha() -> Method:
@@ -100,10 +102,14 @@ def grid_axes(space: Space) -> list[list[Config]]:
     return list(axes.values())
 
 
+def grid_size(space: Space) -> int:
+    """Return the number of points of the space's grid."""
+    return math.prod(len(axis) for axis in grid_axes(space))
+
+
 def _grid_point(question: Question) -> Config | None:
     """Return the next point of the grid: each exactly once, by a stride that has no common divisor with its size."""
-    axes = grid_axes(question.space)
-    size = math.prod(len(axis) for axis in axes)
+    axes, size = grid_axes(question.space), grid_size(question.space)
     position = question.index - 1 + question.refused + question.draw
     if position >= size:
         return None

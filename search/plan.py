@@ -60,7 +60,7 @@ def plan(
     trials earlier. Raises `RequestError` for whatever a search would refuse.
     """
     planner, folder = Planner(prepare_request(spec, on_decoded, tell)), folder_of(spec)
-    request, began = planner.request, time.monotonic()
+    request, spec, began = planner.request, planner.spec, time.monotonic()
     check_cluster(planner, folder, tell)
     on_request(request)
     tell("The machine is measured, then a few configurations are trained for half a minute; nothing is kept of them.")

@@ -14,6 +14,7 @@ from cluster.asking import helpers
 from cluster.session import Tell
 from cluster.storage import FORMAT, versions, write_experiment
 from foundation import Problems, RequestError
+from search.methods import METHODS
 from search.preflight import Preflight, preflight
 from search.spec import SearchSpec, differences
 from spaces import Space
@@ -67,7 +68,17 @@ def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) 
     """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
     loaded, sources = load_spaces(spec)
     _check_weights({name: space for name, space in loaded.items() if name not in sources})
-    return Request(spec, decoded(spec, on_decoded, tell), loaded, sources)
+    bounded = _bounded(spec, loaded)
+    if bounded.trials < spec.trials:
+        tell(f"The {spec.method} has {bounded.trials} trials in all, baselines counted: no more are to come.")
+    return Request(bounded, decoded(spec, on_decoded, tell), loaded, sources)
+
+
+def _bounded(spec: SearchSpec, loaded: Mapping[str, Space]) -> SearchSpec:
+    """Return the request with no more trials than its method can propose, so that forecasts do not wait for others."""
+    points = METHODS[spec.method]().points
+    most = spec.trials if points is None else sum(1 + points(space) for space in loaded.values())
+    return spec.model_copy(update={"trials": min(spec.trials, most)})
 
 
 def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
@@ -150,7 +161,7 @@ def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> R
             "new experiment with another --name"
         )
     loaded = {name: Space.from_rows(rows) for name, rows in experiment["spaces"].items()}
-    return Request(spec, cache, loaded, experiment["sources"])
+    return Request(_bounded(spec, loaded), cache, loaded, experiment["sources"])
 
 
 def decoded_before(

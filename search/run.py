@@ -93,10 +93,11 @@ def search(
     with Ledger(folder, lock) as ledger:
         if ledger.history.experiment is None:
             write_experiment(folder, describe_experiment(planner.request, command_line))
-            ledger.append("experiment", name=spec.name, trials=spec.trials)
+            ledger.append("experiment", name=spec.name, trials=planner.spec.trials)
         else:
             keep_asked(folder, read_experiment(folder), planner.request)
-            _resumed(ledger, read_experiment(folder), max(spec.trials, ledger.history.trials_wanted or 0), tell)
+            wanted = max(planner.spec.trials, ledger.history.trials_wanted or 0)
+            _resumed(ledger, read_experiment(folder), wanted, tell)
         return _run(planner, ledger, quiet, tell)
 
 

@@ -1,6 +1,7 @@
 """What a search would take: the arithmetic of a plan, its rungs against the real ones, and what is said of it."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,4 +145,5 @@ def test_what_is_said_of_a_plan() -> None:
     ]
     learns_nothing = sentences(found, price, asked(time_budget="2h", method="asha"), None)
     assert learns_nothing[1] == "Of 8 trials, 6 [5 to 8] begin within the time budget."
-    assert sentences(found, price, asked(trials=5), None)[3] == "Together: 1.5 GPU-hours."
+    in_time = replace(found, begun=Span(8, 8, 8))
+    assert sentences(in_time, price, asked(), None)[3] == "Together: 1.5 GPU-hours."
