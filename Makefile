@@ -14,13 +14,14 @@ KEEP :=
 OUT := runs/race
 PEERS := ray_tutorial optuna_hyperband keras_random keras_hyperband
 
-.PHONY: help setup demo example test test-slow test-faults test-hosts soak bench bench-long bench-race bench-scale check lock clean
+.PHONY: help setup demo example test test-slow test-gpu test-faults test-hosts soak bench bench-long bench-race bench-scale check lock clean
 
 help:
 	@echo "make demo    set up, search the built-in digits, analyse, predict: the whole way in under 3 minutes"
 	@echo "make example NAME=characters DATA=FILE   a worked example (examples/) on your images (FULL=--full for a GPU)"
 	@echo "make test    set up and run the tests"
 	@echo "make test-slow     what takes minutes: large models exported to every format"
+	@echo "make test-gpu      what needs a CUDA GPU, and is skipped without one; all other tests run on the CPU"
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some half an hour"
 	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
@@ -54,6 +55,9 @@ test: $(SETUP)
 
 test-slow: $(SETUP)
 	$(BIN)/python -m pytest -m slow tests
+
+test-gpu: $(SETUP)
+	$(BIN)/python -m pytest -m gpu tests
 
 test-faults: $(SETUP)
 	$(BIN)/python -m pytest -m faults tests

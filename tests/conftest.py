@@ -16,6 +16,22 @@ import pytest
 MakeImages = Callable[..., Path]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all tests but those of GPUs run on the CPU, on every machine: they compare bits and count slots."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _gpu(request: pytest.FixtureRequest) -> None:
+    """Skip a test that needs a GPU where there is none."""
+    if request.node.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA GPU")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the tests out of the user's image cache."""

@@ -107,7 +107,7 @@ def test_a_learning_rate_that_is_a_number_is_replaced() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.125
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there are graphs recorded")
+@pytest.mark.gpu  # only there are graphs recorded
 def test_a_graph_draws_new_random_numbers_each_time_and_follows_its_inputs() -> None:
     device = torch.device("cuda")
     generator = torch.Generator(device).manual_seed(1)
@@ -216,7 +216,7 @@ def test_what_cannot_be_recorded_does_not_train_alike(monkeypatch: pytest.Monkey
     assert not alike()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there are graphs recorded")
+@pytest.mark.gpu  # only there are graphs recorded
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_graphs_train_as_the_steps_they_were_recorded_from(data: Dataset, optimizer: str) -> None:
     changes = {"optimizer": optimizer, "dropout": 0.0, "schedule": "one_cycle"}

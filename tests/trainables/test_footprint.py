@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import spaces
 from trainables import footprint
@@ -79,7 +78,7 @@ def test_layers_that_thaw_later_are_trained(monkeypatch: pytest.MonkeyPatch) -> 
     assert min(seen) >= footprint.LATE_EPOCH
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_the_peak_is_that_of_the_whole_batch() -> None:
     small, large = (Sample("cnn", {**CONFIG, "batch_size": size}) for size in (64, 2048))
     settings = Settings("cuda")

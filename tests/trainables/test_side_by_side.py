@@ -4,7 +4,6 @@ import os
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 import spaces
 from trainables import side_by_side
@@ -58,7 +57,7 @@ def test_architectures_count_alike_and_a_number_that_fails_is_left_out(monkeypat
     assert max(number for number, _, _ in asked) == 8
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 @pytest.mark.timeout(400)
 def test_processes_share_a_gpu() -> None:
     settings = {"cnn": Settings("cuda", threads=os.cpu_count() or 1)}

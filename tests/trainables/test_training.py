@@ -213,7 +213,7 @@ def test_peak_memory_begins_anew_with_each_trial(training: Training) -> None:
     assert without < with_it - 150
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there does the host run ahead")
+@pytest.mark.gpu  # only there does the host run ahead
 def test_no_step_makes_the_host_wait(data: Dataset) -> None:
     training = Training(data, Settings(device="cuda"))
     run(training, epochs=1, **STRONG)
