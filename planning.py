@@ -93,6 +93,8 @@ def sentences(found: "Plan", analysis: "Price", spec: "SearchSpec", price_per_ho
         )
     if found.grows:
         said.append("That is with the hosts there are now: others may come while it runs, and it then takes less time.")
+    if found.freezes:
+        said.append("Where what frozen layers give is kept, computing it once a host is not in it.")
     said += [
         f"Analysis: at most {count(analysis.contenders, 'contender')}, {count(analysis.trainings, 'training')}, "
         f"{_time(analysis.seconds)}.",

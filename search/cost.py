@@ -7,9 +7,9 @@ from typing import Any
 
 from cluster.history import History
 from cluster.record import TrialRecord
+from search.flops import epoch_flops, forward_flops
 from search.halving import stopping
 from search.pacing import reckoned
-from search.preflight import forward_flops
 from search.question import Prices
 from search.request import Request
 from spaces import TRAINING, Space
@@ -25,7 +25,8 @@ class Costs:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.stopping = stopping(request.spec.epochs, request.spec.grace_images)
-        self._flops: dict[int, int] = {}  # of one image, by trial
+        self._flops: dict[int, int] = {}  # of one image in the mean epoch, by trial
+        self._whole: dict[int, int] = {}  # of one image through all layers, by trial
         self._fastest: dict[
             int, tuple[int, float]
         ] = {}  # by trial: how many epochs it had, and its best images a second
@@ -120,7 +121,7 @@ class Costs:
         if architecture not in self._baselines:
             baseline = self.request.spaces[architecture].baseline
             impossible = self.request.preflight(architecture, baseline).impossible
-            self._baselines[architecture] = 0 if impossible else self._flops_of(architecture, baseline)
+            self._baselines[architecture] = 0 if impossible else self._forward_flops(architecture, baseline)
         if not self._baselines[architecture]:
             return 0.0
         measured = history.calibrated["images_per_second"][architecture].values()
@@ -135,8 +136,18 @@ class Costs:
             self._fastest[record.trial] = len(record.epochs), fastest
         if not fastest:
             return 0.0
-        return fastest * self._flops_of_trial(record)
+        if record.trial not in self._whole:
+            self._whole[record.trial] = self._forward_flops(record.architecture, record.config)
+        return fastest * self._whole[record.trial]
 
     def _flops_of(self, architecture: str, config: dict[str, Any]) -> int:
-        cache, source = self.request.cache, self.request.sources.get(architecture)
-        return forward_flops(architecture, config, cache.image_shape, len(cache.classes), source)
+        """Return the operations of an image in an epoch, in the mean of a trial's."""
+        return epoch_flops(architecture, config, *self._built_for(architecture), self.request.spec.epochs)
+
+    def _forward_flops(self, architecture: str, config: dict[str, Any]) -> int:
+        """Return those of an epoch that computes all layers: only such a one tells how fast they are computed."""
+        return forward_flops(architecture, config, *self._built_for(architecture))
+
+    def _built_for(self, architecture: str) -> tuple[tuple[int, int, int], int, str | None]:
+        cache = self.request.cache
+        return cache.image_shape, len(cache.classes), self.request.sources.get(architecture)

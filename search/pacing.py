@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.connect import run_in_slots
 from cluster.resources import Place
 from foundation import RequestError
+from search.flops import epoch_flops
 from search.methods import METHODS, STARTUP
-from search.preflight import forward_flops
 from search.question import Question
 from search.request import Request
 from spaces import Space
@@ -79,7 +79,7 @@ def _trained(
     samples = [
         [Sample(name, drawn[name][index][0], request.sources.get(name)) for name, index in part] for part in parts
     ]
-    fixed = (settings, cache.image_shape, len(cache.classes), request.val_share, SECONDS)
+    fixed = (settings, cache.image_shape, len(cache.classes), request.val_share, request.spec.epochs, SECONDS)
     measured = run_in_slots(measure_pace, place.slot, [(part, *fixed) for part in samples])
     known: dict[str, dict[int, Pace]] = {name: {} for name in drawn}
     for part, paces in zip(parts, measured, strict=True):
@@ -127,7 +127,7 @@ def _drawn(request: Request, space: Space) -> Drawn:
             question = Question(space, index, 0, draw, request.spec.seed)
             config = dict(space.baseline) if index == draw == 0 else propose(question)
             if config is not None and not request.preflight(name, config).impossible:
-                found.append((config, forward_flops(name, config, shape, n_classes, source)))
+                found.append((config, epoch_flops(name, config, shape, n_classes, source, request.spec.epochs)))
                 break
     if not found:
         raise RequestError(f"{name}: none of the first configurations can be built for this data")

@@ -28,7 +28,7 @@ class Plan:
     """What a search would take. `trials` and `reached` are by architecture: how many trials it gets, and at each rung's
     epoch how many are to be expected there; `begun` is the number of trials that begin within the time budget, and
     `val_share` that of the validation images over that of training images. `slots` are those of the hosts there are
-    now, and `grows` says whether others may come that the search could use."""
+    now, and `grows` says whether others may come that the search could use; `freezes`, whether layers may be frozen."""
 
     paces: tuple[Paces, ...]
     trials: Mapping[str, int]
@@ -40,6 +40,7 @@ class Plan:
     slot: Slot
     slots: int
     grows: bool
+    freezes: bool
     device: str
     disk: Disk
 
@@ -83,6 +84,7 @@ def plan(
         place.slot,
         place.slots,
         place.grows and place.slots < min(spec.trials, spec.max_concurrent or spec.trials),
+        any("weights" in space.knobs for space in request.spaces.values()),
         calibrated["device"],
         disk,
     )

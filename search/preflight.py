@@ -1,15 +1,16 @@
 """Can this configuration exist? Its shapes are followed on torch's meta device, where nothing is computed."""
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from foundation import RequestError
 
 _OVERHEAD_BYTES = 200_000  # names, learning rates, random numbers and the epochs so far
-_IMAGES = 2
-_LATE_EPOCH = 10**6  # by then all that is to train does
+IMAGES = 2
+LATE_EPOCH = 10**6  # by then all that is to train does
 # What torch and a model's own arithmetic raise where shapes do not fit.
 _MISFITS = (RuntimeError, ValueError, TypeError, ZeroDivisionError, IndexError)
 
@@ -57,14 +58,14 @@ def preflight(
         return Preflight(f"build returned {type(built).__name__}, a torch.nn.Module is needed")
     if not isinstance(logits, torch.Tensor):
         return Preflight(f"the model gives {type(logits).__name__}, a tensor of logits is needed")
-    if tuple(logits.shape) != (_IMAGES, n_classes):
-        found = f"an output of shape {tuple(logits.shape)} for {_IMAGES} images and {n_classes} classes"
+    if tuple(logits.shape) != (IMAGES, n_classes):
+        found = f"an output of shape {tuple(logits.shape)} for {IMAGES} images and {n_classes} classes"
         return Preflight(f"the model gives {found}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
     state_bytes = _OVERHEAD_BYTES + 4 * (3 * parameters + buffers)
     of_images = kept.but_for(model.parameters())
-    return Preflight(None, state_bytes, sum(of_images) // _IMAGES, max(kept.largest, *of_images, 0) // _IMAGES)
+    return Preflight(None, state_bytes, sum(of_images) // IMAGES, max(kept.largest, *of_images, 0) // IMAGES)
 
 
 class _Kept:
@@ -98,33 +99,10 @@ class _Kept:
         return [size for place, size in storages.items() if place not in known]
 
 
-def forward_flops(
+def built(
     architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
-) -> int:
-    """Return the floating-point operations of one image's way through a model that can be built.
-
-    Products and convolutions count, two operations for each multiplication; training takes about three times as many.
-    """
-    from torch.utils.flop_counter import FlopCounterMode  # 0.4 s
-
-    with FlopCounterMode(display=False) as counter:
-        _followed(architecture, config, image_shape, n_classes, source, products=False)
-    return int(counter.get_total_flops()) // _IMAGES
-
-
-def _followed(
-    architecture: str,
-    config: Mapping[str, Any],
-    image_shape: tuple[int, int, int],
-    n_classes: int,
-    source: str | None,
-    *,
-    products: bool = True,
-) -> tuple[Any, Any]:
-    """Return the model and what it gives for `_IMAGES` images, by `shortcuts`; raises whatever building it raises."""
-    import torch
-
-    from search import shapes
+) -> Any:
+    """Return a model on the meta device, by `shortcuts`; raises whatever building it raises."""
     from trainables.compiler import leave_compiler_out
     from trainables.models import build_classifier
     from trainables.recipe import split
@@ -132,10 +110,31 @@ def _followed(
     leave_compiler_out()
     _, knobs = split(config)
     around = {"mean": (127.5,) * image_shape[0], "deviation": (64.0,) * image_shape[0]}
+    with on_meta():
+        return build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
+
+
+@contextmanager
+def on_meta(*, products: bool = True) -> Iterator[None]:
+    """Let new tensors be on the meta device, and follow them by `shortcuts`."""
+    import torch
+
+    from search import shapes
+
     with torch.device("meta"), shapes.shortcuts(products=products):
-        model = build_classifier(architecture, image_shape, n_classes, knobs, **around, source=source, weights=False)
-        model.begin_epoch(_LATE_EPOCH)
-        return model, model(torch.zeros(_IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
+        yield
+
+
+def _followed(
+    architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
+) -> tuple[Any, Any]:
+    """Return the model and what it gives for `IMAGES` images, when all that ever trains does."""
+    import torch
+
+    model = built(architecture, config, image_shape, n_classes, source)
+    model.begin_epoch(LATE_EPOCH)
+    with on_meta():
+        return model, model(torch.zeros(IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
 
 
 def _place(error: Exception, filename: str) -> str:

@@ -1,8 +1,12 @@
 """Measures how long configurations take to train, for a forecast: on images of noise, at settings measured before."""
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
 
 from trainables.batches import Dataset
 from trainables.calibrate import Sample, noise
@@ -29,39 +33,52 @@ def measure_pace(
     image_shape: tuple[int, int, int],
     n_classes: int,
     val_share: float,
+    epochs: int,
     seconds: float,
 ) -> list[Pace]:
     """Train each sample for about its part of `seconds`, and return how long it takes.
 
     `settings` are by architecture; `val_share` is the number of validation images over that of training images. A
     sample is trained on a few images first, and on more where there is time for them; an epoch that warms up does not
-    count.
+    count. Where layers thaw, it is the mean over a trial's `epochs`. What frozen layers give is kept as in a search;
+    computing it, once for all trials of a host, does not count.
     """
     _, height, width = image_shape
-    data = []
-    for pixels in PIXELS.values():
-        count = max(FEWEST_IMAGES, pixels // (height * width))
-        data.append(noise(image_shape, n_classes, count, max(1, round(count * val_share))))
     paces = []
-    for sample in samples:
-        end = time.perf_counter() + seconds / len(samples)
-        few, many = data
-        pace = _pace(sample, settings[sample.architecture], few, end=0.0)
-        if time.perf_counter() + 2 * pace.seconds_per_image * len(many.train) < end:
-            pace = _pace(sample, settings[sample.architecture], many, end)
-        paces.append(pace)
-        give_freed_memory_back()
+    with tempfile.TemporaryDirectory() as folder:
+        data = []
+        for name, pixels in PIXELS.items():
+            count = max(FEWEST_IMAGES, pixels // (height * width))
+            images = noise(image_shape, n_classes, count, max(1, round(count * val_share)))
+            data.append(replace(images, features=Path(folder, name)))
+        for sample in samples:
+            end = time.perf_counter() + seconds / len(samples)
+            few, many = data
+            pace = _pace(sample, settings[sample.architecture], few, epochs, end=0.0)
+            if time.perf_counter() + 2 * pace.seconds_per_image * len(many.train) < end:
+                pace = _pace(sample, settings[sample.architecture], many, epochs, end)
+            paces.append(pace)
+            give_freed_memory_back()
     return paces
 
 
-def _pace(sample: Sample, settings: Settings, data: Dataset, end: float) -> Pace:
-    """Return the pace on these images: an epoch to warm up, one that counts, and more until `end`."""
+def _pace(sample: Sample, settings: Settings, data: Dataset, epochs: int, end: float) -> Pace:
+    """Return the pace on these images: of each stage an epoch to warm up, one that counts, and more until `end`."""
     training = Training(data, settings)
     begun = time.perf_counter()
-    training.begin(sample.architecture, sample.config, seed=0, epochs=100, source=sample.source, pretrained=False)
+    training.begin(sample.architecture, sample.config, seed=0, epochs=epochs, source=sample.source, pretrained=False)
     begin_seconds = time.perf_counter() - begun
-    training.epoch()
-    epochs = [training.epoch().seconds]
-    while time.perf_counter() + epochs[-1] < end:
-        epochs.append(training.epoch().seconds)
-    return Pace(sum(epochs) / len(epochs) / len(data.train), begin_seconds)
+    stages, mean = [*training.model.stages(epochs), epochs], 0.0
+    for left, (start, following) in zip(range(len(stages) - 1, 0, -1), pairwise(stages), strict=True):
+        now = time.perf_counter()
+        mean += (following - start) / epochs * _epoch_seconds(training, start, now + (end - now) / left)
+    return Pace(mean / len(data.train), begin_seconds)
+
+
+def _epoch_seconds(training: Training, start: int, end: float) -> float:
+    """Return the seconds of the epoch after `start` others, gone through again and again."""
+    seconds: list[float] = []
+    while len(seconds) < 2 or time.perf_counter() + seconds[-1] < end:
+        training.epochs_done = start
+        seconds.append(training.epoch().seconds)
+    return fmean(seconds[1:])

@@ -12,7 +12,8 @@ import spaces
 from cluster.history import History
 from foundation import RequestError
 from search.cost import Costs
-from search.preflight import Preflight, forward_flops
+from search.flops import forward_flops
+from search.preflight import Preflight
 from search.request import Request
 from search.run import COSTED_DRAWS, Planner
 from search.spec import checked_spec
@@ -101,6 +102,22 @@ def test_a_budget_for_which_everything_is_too_long_still_tries() -> None:
     config, rejected = propose(planner, history)
     assert len(rejected) == COSTED_DRAWS
     assert flops(config) > 0
+
+
+def test_a_frozen_backbone_is_not_too_long_though_computing_it_each_time_would_be() -> None:
+    asked = request(time_budget="100s")
+    space = spaces.load("mobilenet_v2")
+    planner, history = Planner(replace(asked, spaces={"mobilenet_v2": space})), History()
+    plain = dict.fromkeys(("flip", "rotation", "shift", "zoom", "shear", "cutout"), 0.0)
+    transfer = dict(space.baseline) | plain | {"weights": "none", "augmented_views": 0}
+    costs = Costs(planner.request)
+    figures = {"mobilenet_v2": {"fp32 channels_last": 20.0}}  # 500 s for 10 epochs of 1,000 images
+    row = {"event": "calibrated", "images_per_second": figures, "seq": history.last_seq + 1}
+    history.apply({**row, "time": 0.0, "incarnation": 1})
+    frozen = transfer | {"trainable_layers": 0}
+    assert costs.too_long("mobilenet_v2", frozen | {"flip": 0.5}, history)
+    assert costs.too_long("mobilenet_v2", transfer | {"trainable_layers": "all", "frozen_epochs": 1}, history)
+    assert costs.too_long("mobilenet_v2", frozen, history) is None
 
 
 @pytest.mark.parametrize(("reads_features", "refuses"), [(False, True), (True, False)])

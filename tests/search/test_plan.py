@@ -129,6 +129,7 @@ def test_what_is_said_of_a_plan() -> None:
         slot=Slot(4, 0.5),
         slots=2,
         grows=True,
+        freezes=True,
         device="a GPU",
         disk=Disk(5, "Disk: little."),
     )
@@ -138,6 +139,7 @@ def test_what_is_said_of_a_plan() -> None:
         "(a GPU).",
         "Of 8 trials, 6 [5 to 8] begin within the time budget. TPE begins with cheap ones, so more may.",
         "That is with the hosts there are now: others may come while it runs, and it then takes less time.",
+        "Where what frozen layers give is kept, computing it once a host is not in it.",
         "Analysis: at most 4 contenders, 24 trainings, 30 min [15 min to 1 h 00 min].",
         "Together: 1.5 GPU-hours, 6.00 at 4 an hour.",
         "Disk: little.",
@@ -146,4 +148,4 @@ def test_what_is_said_of_a_plan() -> None:
     learns_nothing = sentences(found, price, asked(time_budget="2h", method="asha"), None)
     assert learns_nothing[1] == "Of 8 trials, 6 [5 to 8] begin within the time budget."
     in_time = replace(found, begun=Span(8, 8, 8))
-    assert sentences(in_time, price, asked(), None)[3] == "Together: 1.5 GPU-hours."
+    assert sentences(in_time, price, asked(), None)[4] == "Together: 1.5 GPU-hours."

@@ -117,6 +117,10 @@ class Classifier(nn.Module):
         names = getattr(self.net, "trainable_names", None)
         return bool(callable(names) and names(epoch) != names(epoch + 1))
 
+    def stages(self, epochs: int) -> list[int]:
+        """Return the epochs, counted from 0, from which on other layers train than before: the first is 0."""
+        return [0, *(epoch + 1 for epoch in range(epochs - 1) if self.layers_change(epoch))]
+
     def begin_epoch(self, epoch: int) -> None:
         """Let the model change what trains in an epoch, counted from 0; call it before the epoch."""
         begin = getattr(self.net, "begin_epoch", None)
