@@ -96,7 +96,7 @@ def test_after_ctrl_c_and_a_killed_worker_every_epoch_is_there_once(searched: Pa
     first = convscout("analyze", str(folder), *ANALYZE)
     end = time.monotonic() + LIMIT_SECONDS
     while not any(row.get("workers") == 2 for row in rows(folder, "started")):
-        assert first.poll() is None
+        assert first.poll() is None, ended(first)
         assert time.monotonic() < end
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)

@@ -76,7 +76,10 @@ class Gate:
     def _both_ways(self, client: socket.socket, server: socket.socket) -> None:
         part_wanted = False
         with selectors.DefaultSelector() as ready:
-            ready.register(client, selectors.EVENT_READ, server)
+            with self._changing:
+                if client not in self._connections:  # cut before anything went through
+                    return
+                ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
             while True:
                 for key, _ in ready.select():

@@ -83,7 +83,7 @@ def test_a_storage_that_disappears_stops_the_search_with_its_path(storage: Path,
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_search(storage: Path, asked, plant) -> None:
-    with Command(*asked(), environment=plant("checkpoint.before_write:full:2")) as running:
+    with Command(*asked("--checkpoint-every", "0s"), environment=plant("checkpoint.before_write:full:2")) as running:
         assert running.end() == 1
     assert running.said.count("error:") == 1
     assert "No space left on device" in running.said

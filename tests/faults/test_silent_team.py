@@ -12,7 +12,7 @@ from ray_script import said_by
 from cluster.ledger import read_history
 
 SCRIPT = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from pathlib import Path
 from cluster import launch_together, silence
 from cluster.connect import connect, disconnect
@@ -32,11 +32,13 @@ class Desk(launch_together.Desk):
 
 def train(rank, size, take, report, parameters):
     # In the first attempt the second worker is stopped, in the second the desk.
-    attempt = json.loads(take(0))["attempt"]
+    attempt, ledger = json.loads(take(0))["attempt"], Path(os.environ["LEDGER"])
     if rank == 0:
         report(json.dumps({"kind": "started", "attempt": attempt, "host": "here", "node": "here", "pid": os.getpid(),
                            "epochs": []}))
     else:
+        while sum(json.loads(row)["event"] == "started" for row in ledger.read_text().splitlines()) < attempt:
+            time.sleep(0.05)
         os.kill(os.getpid() if attempt == 1 else int(Path(os.environ["DESK"]).read_text()), signal.SIGSTOP)
     threading.Event().wait()
 
@@ -67,7 +69,8 @@ def test_a_team_with_a_stopped_worker_or_desk_is_ended_and_its_trial_begins_agai
     folder = tmp_path / "experiment"
     (folder / "trials").mkdir(parents=True)
     desk = str(tmp_path / "desk")
-    assert said_by(SCRIPT, tmp_path, str(folder), seconds=900, DESK=desk, RAY_TMPDIR="/tmp") == {"done": True}
+    there = {"DESK": desk, "LEDGER": str(folder / "ledger.jsonl"), "RAY_TMPDIR": "/tmp"}
+    assert said_by(SCRIPT, tmp_path, str(folder), seconds=900, **there) == {"done": True}
     rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     assert [row["attempt"] for row in rows if row["event"] == "started"] == [1, 2]
     lost = [row for row in rows if row["event"] == "lost"]
