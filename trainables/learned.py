@@ -5,6 +5,7 @@ the driver's: their digest is computed there, once.
 """
 
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -101,9 +102,20 @@ class Needs:
     images: Images | None = None
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
-    def cache(self) -> ImageCache:
-        """Return the image cache of this host; raises `RequestError` naming the host where it cannot be had."""
-        return self.images.here() if self.images else open_learned(Path(self.folder))
+    def cache(self, experiment: Path | None = None) -> ImageCache:
+        """Return the image cache of this host; raises `RequestError` naming the host where it cannot be had.
+
+        So it does where this is another host than the driver's, and the folder of the `experiment` is not there: one
+        that came after all had been asked, perhaps, and has not mounted it.
+        """
+        if self.images is None:
+            return open_learned(Path(self.folder))
+        if experiment and not experiment.is_dir():
+            raise RequestError(
+                f"host {socket.gethostname()} does not have the folder {experiment}: trials there could not keep "
+                "anything. Mount the same folder on every host at the same path (NFS)"
+            )
+        return self.images.here()
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return a configuration with the path of its weights on this host; raises `RequestError` as `cache`."""

@@ -218,6 +218,14 @@ def test_without_other_hosts_nothing_is_sent_or_asked(striped: Path) -> None:
     assert found.cache().folder == folder
 
 
+def test_a_host_that_came_late_and_lacks_the_storage_says_so(striped: Path, tmp_path: Path) -> None:
+    folder = prepare(str(striped)).folder
+    found = needs(folder, SPACES, Copier)
+    with pytest.raises(RequestError, match=r"does not have the folder .*/runs/x: trials there could not keep anything"):
+        found.cache(tmp_path / "runs" / "x")
+    assert found.cache(tmp_path).folder == found.cache().folder == folder
+
+
 def test_a_cache_without_its_test_files_can_be_learned_from_and_is_no_whole_one(striped: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(prepare(str(striped)).folder, folder)
