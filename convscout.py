@@ -143,13 +143,15 @@ def resume(
     """Go on after any interruption, or extend a finished search."""
     others = ("run", "trials", "storage", "quiet", "others")
     given = {key: value for key, value in locals().items() if value is not None and key not in others}
+    from cluster.naming import run_argument
     from cluster.storage import find_run
     from search.extended import trials_wanted
     from search.run import resume as run_resume
 
     folder = find_run(run, storage)
     trials = trials_wanted(folder, trials)  # now: a driver that starts again must not add them again
-    terminal.drive_search(folder, run_resume, folder, trials=trials, overrides=given, quiet=quiet)
+    go_on = f"convscout resume {run_argument(folder)}{_at(address)}"
+    terminal.drive_search(folder, run_resume, folder, go_on=go_on, trials=trials, overrides=given, quiet=quiet)
 
 
 @app.command()
@@ -166,8 +168,13 @@ def rescue(
     from search.rescue import rescue as run_rescue
 
     folder = find_run(run, storage)
-    go_on = f"convscout rescue {run_argument(folder)} {trial}"
+    go_on = f"convscout rescue {run_argument(folder)} {trial}{_at(address)}"
     terminal.drive_search(folder, run_rescue, folder, trial, go_on=go_on, address=address, quiet=quiet)
+
+
+def _at(address: str | None) -> str:
+    """Return the option of a command that goes on at an address: it is kept only once a cluster has answered there."""
+    return f" --address {shlex.quote(address)}" if address else ""
 
 
 @app.command()

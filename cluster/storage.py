@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cluster.lease import LEASES
 from cluster.ledger import LEDGER, fetch_ledger
 from cluster.lock import is_held_here
 from cluster.mirror import fetch, store_file
@@ -73,7 +74,7 @@ def find_run(run: str, storage: str, *, not_begun: bool = False) -> Path:
     """Return the folder of an experiment given by its name in `storage`, or by its path or address.
 
     In an object store, it is fetched first: what was asked and what happened. With `not_begun`, one is found, too, that
-    a process of this host holds, and which has no ledger yet: it may be decoding. Raises `RequestError` naming the
+    somebody holds, and which has no ledger yet: it may be decoding. Raises `RequestError` naming the
     closest experiment there is.
     """
     if is_url(run):
@@ -81,7 +82,7 @@ def find_run(run: str, storage: str, *, not_begun: bool = False) -> Path:
     if is_url(storage):
         return _find_stored(run, storage)
     for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
-        if (folder / LEDGER).exists() or (not_begun and is_held_here(folder)):
+        if (folder / LEDGER).exists() or (not_begun and (is_held_here(folder) or (folder / LEASES).is_dir())):
             return folder.resolve()
     root = Path(storage).expanduser().resolve()
     names = [folder.name for folder in list_runs(storage)] if root.is_dir() else []

@@ -1,9 +1,13 @@
 """How many trials an experiment is to have when it is extended."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from cluster.ledger import read_history
+from cluster.ledger import Ledger, read_history
+from cluster.session import Tell, note_resumed
 from foundation import RequestError
+from search.request import Request, possible
 
 
 def trials_wanted(folder: Path, asked: str | None) -> str | None:
@@ -21,3 +25,11 @@ def trials_in_all(asked: str | None, before: int) -> int:
     if wanted < before:
         raise RequestError(f"--trials {asked}: the experiment already has {before} trials, it cannot shrink")
     return wanted
+
+
+def note_extended(ledger: Ledger, request: Request, experiment: Mapping[str, Any], asked: int, tell: Tell) -> None:
+    """Note in the ledger that another process goes on, and with how many of the trials asked for in all."""
+    note_resumed(ledger, experiment, tell)
+    trials = possible(asked, request.spec, request.spaces, tell)
+    if trials != ledger.history.trials_wanted:
+        ledger.append("extended", trials=trials)

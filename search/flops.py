@@ -15,7 +15,8 @@ def forward_flops(
     Products and convolutions count, two operations for each multiplication; training takes about three times as many.
     """
     model = built(architecture, config, image_shape, n_classes, source)
-    model.begin_epoch(LATE_EPOCH)
+    with on_meta():
+        model.begin_epoch(LATE_EPOCH)
     return _counted(model, _images(image_shape))
 
 
@@ -36,7 +37,8 @@ def epoch_flops(
     model, total = built(architecture, config, image_shape, n_classes, source), 0
     keeps = model.augmented_views or not split(config)[0].augmentation
     for start, end in pairwise([*model.stages(epochs), epochs]):
-        model.begin_epoch(start)
+        with on_meta():
+            model.begin_epoch(start)
         images, halves = _images(image_shape), model.halves() if keeps else None
         if halves:
             with on_meta(products=False):

@@ -32,7 +32,7 @@ class Paces:
     """What an architecture's configurations take: seconds per epoch, and seconds to build a model.
 
     The first is the baseline; the first `known` are what a search proposes, in its order, the others are drawn from the
-    same space. `error` is that of a single pace, as a share.
+    same space. `error` is that of a single pace, as a share; `most` is how many trials it can have.
     """
 
     architecture: str
@@ -40,6 +40,7 @@ class Paces:
     known: int
     begin_seconds: float
     error: float
+    most: float = math.inf
 
 
 def measured_paces(request: Request, calibrated: Mapping[str, Any], place: Place) -> list[Paces]:
@@ -58,7 +59,9 @@ def measured_paces(request: Request, calibrated: Mapping[str, Any], place: Place
         begin = sum(pace.begin_seconds for pace in known[name].values()) / len(known[name])
         of_epoch = tuple(n_train * each + REPORT_SECONDS for each in every)
         learns = request.spec.method.startswith("tpe")
-        paces.append(Paces(name, of_epoch, min(STARTUP, len(every)) if learns else len(every), begin, error))
+        points = METHODS[request.spec.method]().points
+        most = 1 + points(request.spaces[name]) if points else math.inf
+        paces.append(Paces(name, of_epoch, min(STARTUP, len(every)) if learns else len(every), begin, error, most))
     return paces
 
 

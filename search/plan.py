@@ -1,5 +1,6 @@
 """What a search would take, before it is started: measured on this machine, then gone through many times on paper."""
 
+import itertools
 import math
 import random
 import time
@@ -112,7 +113,8 @@ def simulate(
     """
     stops = stopping(spec.epochs, spec.grace_images) if METHODS[spec.method]().stops_early else Stopping()
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
-    dealt = [paces[number % len(paces)] for number in range(spec.trials)]
+    rounds = ([(each, nth) for each in paces if nth < each.most] for nth in range(spec.trials))
+    dealt = list(itertools.islice(itertools.chain.from_iterable(rounds), spec.trials))
     budget = spec.time_budget or math.inf
     most_seconds = budget / stops.whole_epochs(spec.epochs)
     reached = {each.architecture: dict.fromkeys(stops.levels, 0) for each in paces}
@@ -121,8 +123,8 @@ def simulate(
         rungs = {each.architecture: PaperRungs(stops) for each in paces}
         common = math.exp(rng.gauss(0, machine_error))
         lengths, ran, of_epoch = [], [], []
-        for number, each in enumerate(dealt):
-            pace = common * _pace(each, number // len(paces), most_seconds, rng) * math.exp(rng.gauss(0, each.error))
+        for each, nth in dealt:
+            pace = common * _pace(each, nth, most_seconds, rng) * math.exp(rng.gauss(0, each.error))
             ran.append(rungs[each.architecture].epochs_run(spec.epochs, rng.random()))
             lengths.append(each.begin_seconds + stops.whole_epochs(ran[-1]) * pace)
             of_epoch.append(pace)
@@ -136,7 +138,7 @@ def simulate(
             for level, values in of_architecture.scores.items():
                 reached[name][level] += len(values)
     means = {name: {level: found / times for level, found in of.items()} for name, of in reached.items()}
-    trials = {each.architecture: dealt.count(each) for each in paces}
+    trials = {each.architecture: sum(other is each for other, _ in dealt) for each in paces}
     return Simulated(trials, means, epochs, begun, seconds)
 
 

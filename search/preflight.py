@@ -132,8 +132,8 @@ def _followed(
     import torch
 
     model = built(architecture, config, image_shape, n_classes, source)
-    model.begin_epoch(LATE_EPOCH)
     with on_meta():
+        model.begin_epoch(LATE_EPOCH)
         return model, model(torch.zeros(IMAGES, *image_shape)) if isinstance(model.net, torch.nn.Module) else None
 
 

@@ -68,17 +68,18 @@ def prepare_request(spec: SearchSpec, on_decoded: OnDecoded | None, tell: Tell) 
     """Return the request with its spaces checked and its images decoded; raises `RequestError` with all mistakes."""
     loaded, sources = load_spaces(spec)
     _check_weights({name: space for name, space in loaded.items() if name not in sources})
-    bounded = _bounded(spec, loaded)
-    if bounded.trials < spec.trials:
-        tell(f"The {spec.method} has {bounded.trials} trials in all, baselines counted: no more are to come.")
+    trials = possible(spec.trials, spec, loaded, tell)
+    bounded = spec.model_copy(update={"trials": trials})
     return Request(bounded, decoded(spec, on_decoded, tell), loaded, sources)
 
 
-def _bounded(spec: SearchSpec, loaded: Mapping[str, Space]) -> SearchSpec:
-    """Return the request with no more trials than its method can propose, so that forecasts do not wait for others."""
+def possible(trials: int, spec: SearchSpec, loaded: Mapping[str, Space], tell: Tell) -> int:
+    """Return how many of so many trials the method can propose, so that no forecast waits for others; say if fewer."""
     points = METHODS[spec.method]().points
-    most = spec.trials if points is None else sum(1 + points(space) for space in loaded.values())
-    return spec.model_copy(update={"trials": min(spec.trials, most)})
+    most = trials if points is None else sum(1 + points(space) for space in loaded.values())
+    if most < trials:
+        tell(f"The {spec.method} has {most} trials in all, baselines counted: no more are to come.")
+    return min(trials, most)
 
 
 def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
@@ -161,7 +162,7 @@ def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> R
             "new experiment with another --name"
         )
     loaded = {name: Space.from_rows(rows) for name, rows in experiment["spaces"].items()}
-    return Request(_bounded(spec, loaded), cache, loaded, experiment["sources"])
+    return Request(spec, cache, loaded, experiment["sources"])
 
 
 def decoded_before(

@@ -17,7 +17,7 @@ from cluster.naming import run_argument
 from cluster.place import parcel
 from cluster.proposal import Decision, Proposal
 from cluster.record import Row, TrialRecord, ranked
-from cluster.session import Tell, keep_address, note_resumed, open_session
+from cluster.session import Tell, keep_address, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, write_experiment
 from cluster.table import write_trials_csv
 from cluster.trial_store import trial_store
@@ -26,7 +26,7 @@ from foundation import RequestError, seed_from
 from search.calibration import calibrate
 from search.cost import Costs
 from search.disk import disk_bound, largest_state
-from search.extended import trials_in_all
+from search.extended import note_extended, trials_in_all
 from search.halving import Halving, out_of_patience, stopping, work_of
 from search.methods import METHODS, STARTUP
 from search.question import Observation, Question
@@ -96,8 +96,8 @@ def search(
             ledger.append("experiment", name=spec.name, trials=planner.spec.trials)
         else:
             keep_asked(folder, read_experiment(folder), planner.request)
-            wanted = max(planner.spec.trials, ledger.history.trials_wanted or 0)
-            _resumed(ledger, read_experiment(folder), wanted, tell)
+            wanted = max(spec.trials, ledger.history.trials_wanted or 0)
+            note_extended(ledger, planner.request, read_experiment(folder), wanted, tell)
         return _run(planner, ledger, quiet, tell)
 
 
@@ -132,7 +132,8 @@ def resume(
         spec = checked_spec(experiment["spec"] | (overrides or {}))
         request = reopen(spec, experiment, decoded_before(spec, experiment, on_decoded, tell))
         keep_asked(folder, experiment, request)
-        _resumed(ledger, experiment, trials_in_all(trials, ledger.history.trials_wanted or spec.trials), tell)
+        wanted = trials_in_all(trials, ledger.history.trials_wanted or spec.trials)
+        note_extended(ledger, request, experiment, wanted, tell)
         return _run(Planner(request), ledger, quiet, tell)
 
 
@@ -150,16 +151,9 @@ def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None, 
     return Planner(reopen(spec, experiment, decoded(spec, on_decoded, tell)))
 
 
-def _resumed(ledger: Ledger, experiment: dict[str, Any], trials: int, tell: Tell) -> None:
-    note_resumed(ledger, experiment, tell)
-    if trials != ledger.history.trials_wanted:
-        ledger.append("extended", trials=trials)
-
-
 def _run(planner: "Planner", ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
     if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
         _write_trials(planner, ledger)  # it may have been killed before it came to that
-        keep_address(ledger.path.parent, planner.spec.address)
         return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
     budget = planner.spec.time_budget
     left = None if budget is None else budget - ledger.history.seconds["search"]

@@ -16,9 +16,9 @@ class EpochResult:
     left it, and are None without validation images. `learning_rate` is that of the last step. `seconds` include
     validation and what frozen layers computed for all images; `images_per_second` does not. `peak_memory_mb` is the
     most since the trial began in this process, in MB of 10**6 bytes; None where the system cannot tell.
-    `reads_features` says that frozen layers were not computed again, `features_not_kept` that they were, because
-    what they give cannot be kept (then augmented views are new each epoch), `layers_change` that the next epoch trains
-    other layers.
+    `reads_features` says that frozen layers were not computed again, `features_not_kept` that, in this epoch or before,
+    what they give could not be kept (then augmented views are new each epoch), `layers_change` that the next epoch
+    trains other layers.
     """
 
     epoch: int

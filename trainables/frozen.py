@@ -22,6 +22,7 @@ from trainables.models import Classifier
 from trainables.rows import write_array
 
 Augment = Callable[[Tensor], Tensor]
+Autocast = Callable[[], AbstractContextManager[object]]
 
 FORMAT_VERSION = 1
 FREE_DISK_SHARE = 0.25  # of what is free, or would be without features: the rest is left to others
@@ -42,34 +43,31 @@ class Frozen:
 class FrozenLayers:
     """What the frozen layers of one trial's model give for all images, looked up once for each way it is asked for.
 
-    `autocast` sets the precision that the layers compute in. `folder` is where it is kept; None keeps nothing.
-    `not_kept` says that layers were frozen and the folder had no room for what they give: they compute each time.
+    `folder` is where it is kept; None keeps nothing. `not_kept` says that layers were frozen at some time, and that
+    what they give could not be kept: they compute each time.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        model: Classifier,
-        batches: Batches,
-        autocast: Callable[[], AbstractContextManager[object]],
-    ) -> None:
-        self.folder, self.model, self.batches, self.autocast = folder, model, batches, autocast
+    def __init__(self, folder: Path | None, model: Classifier, batches: Batches) -> None:
+        self.folder, self.model, self.batches = folder, model, batches
         self.not_kept = False
         self._known: dict[Any, Frozen | None] = {}
 
-    def features(self, name: tuple[object, ...], augmented: Augment | None) -> Frozen | None:
+    def features(self, name: tuple[object, ...], autocast: Autocast, augmented: Augment | None) -> Frozen | None:
         """Return what they give for all images, None where none are frozen or nothing is kept.
 
-        `name` says, beside the weights, what it depends on; `augmented` changes each batch of images first.
+        `name` says, beside the weights, what it depends on. `autocast` sets the precision of the layers, `augmented`
+        changes each batch of images first; neither is kept, for both know the training that this belongs to.
         """
         if self.folder is None:
             return None
         key = (tuple(parameter.requires_grad for parameter in self.model.parameters()), name)
         if key not in self._known:
-            self._known[key] = self._found(self.folder, name, augmented)
+            self._known[key] = self._found(self.folder, name, autocast, augmented)
         return self._known[key]
 
-    def _found(self, folder: Path, name: tuple[object, ...], augmented: Augment | None) -> Frozen | None:
+    def _found(
+        self, folder: Path, name: tuple[object, ...], autocast: Autocast, augmented: Augment | None
+    ) -> Frozen | None:
         model, batches = self.model, self.batches
         if (halves := model.halves()) is None:
             return None
@@ -80,7 +78,7 @@ class FrozenLayers:
             every = torch.arange(count, device=batches.images.device)
             for rows in torch.split(every, evaluation_batch(batches.device.type, height, width, model.input_size)):
                 images, _ = batches.take(rows)
-                with torch.inference_mode(), self.autocast():
+                with torch.inference_mode(), autocast():
                     yield frozen(model.prepared(augmented(images) if augmented else images))
 
         named = identity(frozen, *name, model.input_size, model.mean.tolist(), model.deviation.tolist())

@@ -52,10 +52,12 @@ def measure_pace(
             images = noise(image_shape, n_classes, count, max(1, round(count * val_share)))
             data.append(replace(images, features=Path(folder, name)))
         for sample in samples:
-            end = time.perf_counter() + seconds / len(samples)
+            began = time.perf_counter()
+            end = began + seconds / len(samples)
             few, many = data
             pace = _pace(sample, settings[sample.architecture], few, epochs, end=0.0)
-            if time.perf_counter() + 2 * pace.seconds_per_image * len(many.train) < end:
+            now = time.perf_counter()
+            if now + (now - began) * len(many.train) / len(few.train) < end:  # all of it, frozen layers too
                 pace = _pace(sample, settings[sample.architecture], many, epochs, end)
             paces.append(pace)
             give_freed_memory_back()

@@ -150,7 +150,8 @@ class TrialWorker:
 
         try:
             if self.dataset is None:
-                self.dataset = Dataset.from_cache(self.needs.cache(None if self.store else self.folder))
+                there = None if self.store or self.team.rank else self.folder
+                self.dataset = Dataset.from_cache(self.needs.cache(there))
             self.config = self.needs.config(self.handed_out["config"])
         except (OSError, RequestError) as error:
             if self.needs.images is None or self.team.size > 1:  # one host only, or processes on several

@@ -107,7 +107,7 @@ class Training:
         """Forget what the configuration before has gathered."""
         self.epochs_done = 0
         self.validated: Validated | None = None
-        self.frozen = FrozenLayers(self.dataset.features, self.model, self.batches, self._autocast)
+        self.frozen = FrozenLayers(self.dataset.features, self.model, self.batches)
         numbers = torch.float32 if self.device.type == "mps" else torch.float64
         self.totals = torch.zeros(2, dtype=numbers, device=self.device)
         self.captured = self._captured_steps()
@@ -261,6 +261,7 @@ class Training:
         generator = torch.Generator(self.device).manual_seed(seed_from(view, "view"))
         return self.frozen.features(
             (augmentation, view, self.settings.precision, self.device.type),
+            self._autocast,
             (lambda images: augment(images, self.recipe, self.mean, generator)) if augmentation else None,
         )
 

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.lease import LEASES
 from cluster.ledger import Ledger
+from cluster.lock import LOCK, Lock
 from cluster.naming import run_argument
 from cluster.storage import (
     checkpoint_folder,
@@ -62,6 +64,22 @@ def test_runs_are_found_by_name_or_path_and_a_typo_gets_its_neighbour(tmp_path: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="holds no experiments"):
         find_run("digits", str(tmp_path / "empty"))
+
+
+def test_one_that_has_not_begun_is_found_by_who_asks_for_it_while_somebody_holds_it(tmp_path: Path) -> None:
+    (tmp_path / "leased" / LEASES).mkdir(parents=True)  # on a network's file system
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / LOCK).touch()
+    lock = Lock(tmp_path / "decodes")
+    try:
+        for name in ("leased", "decodes"):
+            assert find_run(name, str(tmp_path), not_begun=True) == tmp_path / name
+            with pytest.raises(RequestError, match="is not known"):
+                find_run(name, str(tmp_path))
+        with pytest.raises(RequestError, match="is not known"):
+            find_run("left", str(tmp_path), not_begun=True)
+    finally:
+        lock.release()
 
 
 def test_experiment_json_must_be_there_and_of_this_format(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What frozen layers compute is computed once, by any trial that freezes the same, and teaches the same."""
 
+import gc
 import shutil
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -154,6 +156,19 @@ def test_without_room_the_layers_compute_each_time(data, monkeypatch):
     first, second = training.epoch(), training.epoch()
     assert (first.reads_features, first.features_not_kept, second.epoch) == (False, True, 2)
     assert files(data) == []
+
+
+@pytest.mark.parametrize("augmented", [{}, {"flip": 0.5, "augmented_views": 1}])
+def test_a_training_that_is_let_go_of_leaves_memory_at_once(data, augmented):
+    training = begun(data, **augmented)
+    training.epoch()
+    left = weakref.ref(training)
+    gc.disable()
+    try:
+        del training
+        assert left() is None  # in a circle it would wait for the garbage collector
+    finally:
+        gc.enable()
 
 
 def test_that_the_next_epoch_trains_other_layers_is_said(data):

@@ -11,6 +11,7 @@ from analysis import retrain
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
 from cluster.storage import FORMAT, read_experiment, write_experiment
+from convscout import main
 from foundation import RequestError
 from search.request import keep_asked
 from search.run import Outcome
@@ -44,6 +45,20 @@ def test_nothing_is_written_where_nothing_else_is_asked(tmp_path: Path) -> None:
     first = experiment(time_budget="10m")
     keep_asked(tmp_path, first, request(checked_spec(first["spec"]), "/decoded"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["resume x", "rescue x 7"])
+def test_who_is_interrupted_before_the_cluster_answered_is_told_to_go_on_there(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(terminal, "drive_search", lambda *_, go_on, **__: told.append(go_on))
+    Ledger(tmp_path / "x").close()
+    for more in ([], ["--address", "new:6379"]):
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--storage", str(tmp_path), *more])
+    there = command.replace("x", str(tmp_path / "x"))
+    assert told == [f"convscout {there}", f"convscout {there} --address new:6379"]
 
 
 class Answered(Exception):

@@ -1,12 +1,17 @@
 """A grid with fewer points than trials asked for is planned, shown and run as what it has."""
 
+import random
 from pathlib import Path
 
 import pytest
 import yaml
 
 import spaces
+from cluster.ledger import Ledger
 from search import request
+from search.extended import note_extended
+from search.pacing import Paces
+from search.plan import simulate
 from search.request import Request, prepare_request
 from search.spec import make_spec
 
@@ -36,3 +41,20 @@ def test_what_a_method_can_propose_stays_as_asked(
 ) -> None:
     found, told = prepared(tmp_path, monkeypatch, method, trials)
     assert (found.spec.trials, told) == (trials, [])
+
+
+def test_an_extension_ends_where_the_grid_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = prepared(tmp_path, monkeypatch, "grid", 3)
+    told: list[str] = []
+    with Ledger(tmp_path / "x") as ledger:
+        ledger.append("experiment", name="x", trials=3)
+        for asked, wanted in ((5, 5), (100, 7), (100, 7)):
+            note_extended(ledger, found, {"versions": {}}, asked, told.append)
+            assert ledger.history.trials_wanted == wanted
+    assert sum(each.startswith("The grid has 7 trials in all") for each in told) == 2
+
+
+def test_where_one_grid_is_at_its_end_the_others_have_the_rest_of_the_trials() -> None:
+    spec = make_spec({"data": "digits", "method": "grid", "trials": 10, "epochs": 1}, None)
+    small, large = Paces("cnn", (1.0,), 1, 0.0, 0.0, most=3), Paces("alexnet", (1.0,), 1, 0.0, 0.0, most=500)
+    assert simulate([small, large], spec, 1, random.Random(0)).trials == {"cnn": 3, "alexnet": 7}
