@@ -142,6 +142,8 @@ class Helper:
         """
         import ray
 
+        if self._ended.is_set():  # its process may live on for a moment
+            raise ConnectionError("it has been let go")
         reference = self._runner.run.remote(function, *arguments)
         while not ray.wait([reference], timeout=LOOK_SECONDS)[0]:
             if self._ended.is_set():
