@@ -43,7 +43,7 @@ def main() -> None:
     text = table(("", "seconds", "ms a trial", "driver's memory, KB a trial"), rows)
     text += f"\n\n{asked.trials} trials of {asked.reports} reports each on {SLOTS} slots, median (min–max) of "
     text += f"{asked.rounds} in turn; a process each; Ray's start is not counted."
-    text += " Ours writes the ledger and TensorBoard's events; Ray Tune has no loggers and keeps no snapshots."
+    text += " Ours writes the ledger and TensorBoard's events; Ray Tune has no loggers, keeps no snapshots, and is otherwise as it comes."
     tell(f"overhead.py --trials {asked.trials}", "Trials that do nothing", text, asked.keep)
 
 
@@ -82,13 +82,11 @@ def _ours(trials: int, reports: int) -> dict[str, Any]:
 
 
 def _ray(trials: int, reports: int) -> dict[str, Any]:
-    import os
 
     from launches import connect
     from ray import tune
 
     connect()
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
 
     class Idle(tune.Trainable):  # type: ignore[misc]
         def reset_config(self, new_config: dict[str, Any]) -> bool:
