@@ -43,7 +43,8 @@ def main() -> None:
     text = table(("", "seconds", "ms a trial", "driver's memory, KB a trial"), rows)
     text += f"\n\n{asked.trials} trials of {asked.reports} reports each on {SLOTS} slots, median (min–max) of "
     text += f"{asked.rounds} in turn; a process each; Ray's start is not counted."
-    text += " Ours writes the ledger and TensorBoard's events; Ray Tune has no loggers, keeps no snapshots, and is otherwise as it comes."
+    text += " Ours writes the ledger and TensorBoard's events; Ray Tune has no loggers, keeps no snapshots, and is "
+    text += "otherwise as it comes."
     tell(f"overhead.py --trials {asked.trials}", "Trials that do nothing", text, asked.keep)
 
 
