@@ -9,6 +9,7 @@ every trial again whose files do not say that it ended, and so is a trial that g
 files, whose START record makes TensorBoard forget the points it had.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ def tensorboard_command(folder: Path) -> list[str]:
 
 def show_tensorboard(folder: Path, port: int) -> int:
     """Run TensorBoard on an experiment folder until it ends, and return its exit code; a mirror is kept up to date."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # else TensorBoard would live on
     with kept_fetched(folder, TRIALS):
         return subprocess.run([*tensorboard_command(folder), "--port", str(port)], check=False).returncode
 

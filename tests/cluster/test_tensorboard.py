@@ -15,7 +15,9 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as ExperimentHandler
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionsHandler
 
+from cluster.ledger import Ledger
 from cluster.tensorboard import TensorBoardWriter
+from foundation import lives
 
 DECLARED = {"learning_rate": (1e-4, 1.0), "optimizer": ("sgd", "adam"), "batch_size": (16, 256), "batch_norm": (True,)}
 STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING]
@@ -295,3 +297,20 @@ def test_importing_it_brings_in_neither_torch_nor_tensorflow_nor_ray():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(100)
+def test_what_ends_the_command_ends_tensorboard(tmp_path):
+    Ledger(tmp_path / "x").close()
+    stand_in = "import time, os, sys; print(os.getpid(), flush=True); time.sleep(1000)"
+    script = (
+        "import sys; from pathlib import Path; from cluster import tensorboard; "
+        f"tensorboard.tensorboard_command = lambda _: [sys.executable, '-c', {stand_in!r}]; "
+        "sys.exit(tensorboard.show_tensorboard(Path(sys.argv[1]), 6006))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not lives(child)
