@@ -26,8 +26,6 @@ from trainables.rows import Rows, write_array
 from trainables.shared_out import Helpers
 from trainables.split import SPLIT_SEED, SPLITS, grouped, make_split
 
-_ROWS_PER_COPY = 64
-
 
 def build(
     folder: Path,
@@ -52,14 +50,13 @@ def build(
         refused = [*listing.refused, *refused]
         _check_usable(listing, items, refused)
         labels = np.array([listing.classes.index(item.label) for item in items], np.int64)
-        fitted = scratch.read()
-        digests, rows = decoded.digests, decoded.rows
-        copies = twins(decoded.signatures, digests, labels, lambda index: fitted[rows[index]])
+        digests, rows = decoded.digests, decoded.rows.tolist()
+        copies = twins(decoded.signatures, digests, labels, lambda index: scratch.read(rows[index]))
         groups = grouped(items, copies)
         split = make_split(items, groups, val_fraction=val_fraction, test_fraction=test_fraction)
         found = copying.handle(digests, copies, items, split, listing.classes, duplicates == "leave_out")
         channels = int(decoded.shapes[:, 2].max())
-        _write_arrays(folder, fitted, rows, channels, labels, split, [item.path for item in items])
+        _write_arrays(folder, scratch, rows, channels, labels, split, [item.path for item in items])
         learned = groups[[name in SPLITS[:2] for name in split]]
         write_array(folder / "groups.npy", learned.shape, np.int64, [learned])
     manifest = {
@@ -81,8 +78,8 @@ def build(
 
 def _write_arrays(
     folder: Path,
-    fitted: NDArray[np.uint8],
-    rows: NDArray[np.int64],
+    fitted: Rows,
+    rows: Sequence[int],
     channels: int,
     labels: NDArray[np.int64],
     split: Sequence[str],
@@ -91,7 +88,9 @@ def _write_arrays(
     """Write the images, labels and paths of train and val, those of test apart, and which of the first are val."""
     for prefix, sides in (("", SPLITS[:2]), ("test_", SPLITS[2:])):
         chosen = [index for index, name in enumerate(split) if name in sides]
-        _write_images(folder / f"{prefix}images.npy", fitted, rows[chosen], channels)
+        shape = (len(chosen), *fitted.shape[1:3], channels)
+        parts = (part[..., :channels] for part in fitted.parts([rows[index] for index in chosen]))
+        write_array(folder / f"{prefix}images.npy", shape, np.uint8, parts)
         write_array(folder / f"{prefix}labels.npy", (len(chosen),), np.int64, [labels[chosen]])
         write_json(folder / f"{prefix}paths.json", [paths[index] for index in chosen])
     numbers = np.array([SPLITS.index(name) for name in split if name in SPLITS[:2]], np.uint8)
@@ -139,14 +138,6 @@ def _check_usable(listing: Listing, items: Sequence[Item], refused: Sequence[Ref
         if len(refused) > 10:
             problems.add(f"and {len(refused) - 10} more files were refused")
     problems.raise_if_any()
-
-
-def _write_images(path: Path, fitted: NDArray[np.uint8], rows: NDArray[np.int64], channels: int) -> None:
-    shape = (len(rows), *fitted.shape[1:3], channels)
-    parts = (
-        fitted[rows[start : start + _ROWS_PER_COPY]][..., :channels] for start in range(0, len(rows), _ROWS_PER_COPY)
-    )
-    write_array(path, shape, np.uint8, parts)
 
 
 def _mean_and_deviation(

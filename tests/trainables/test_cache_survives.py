@@ -95,11 +95,11 @@ def test_rows_and_arrays(tmp_path):
     with Rows(tmp_path / "scratch", (5, 2, 3)) as rows:
         rows.write(3, np.arange(6, dtype=np.uint8).reshape(2, 3))
         rows.write(0, np.full((2, 2, 3), 7, np.uint8))
-        read = rows.read()
-        assert read[3].tolist() == [[0, 1, 2], [3, 4, 5]]
-        assert read[[0, 1]].tolist() == [[[7] * 3] * 2] * 2
-        assert not read[[2, 4]].any()
-        del read
+        assert rows.read(3).tolist() == [[0, 1, 2], [3, 4, 5]]
+        (part,) = rows.parts([1, 3, 0, 2])
+        assert part.tolist() == [[[7] * 3] * 2, [[0, 1, 2], [3, 4, 5]], [[7] * 3] * 2, [[0] * 3] * 2]
+        assert not rows.read(4).any()
+        assert not list(rows.parts([]))
     assert not (tmp_path / "scratch").exists()
     write_array(tmp_path / "a.npy", (3, 2), np.int64, [np.array([[1, 2], [3, 4]]), np.array([[5, 6]])])
     assert np.load(tmp_path / "a.npy").tolist() == [[1, 2], [3, 4], [5, 6]]
@@ -117,8 +117,18 @@ def test_a_disk_that_takes_only_a_part_of_a_row(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "pwrite", part)
         rows.write(1, np.arange(10, dtype=np.uint8))
         monkeypatch.undo()
-        assert rows.read()[1].tolist() == list(range(10))
+        assert rows.read(1).tolist() == list(range(10))
     assert asked == [10, 6, 2]
+
+
+def test_rows_are_read_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainables.rows._READ_AT_ONCE", 25)
+    with Rows(tmp_path / "scratch", (5, 10)) as rows:
+        rows.write(0, np.arange(50, dtype=np.uint8).reshape(5, 10))
+        assert [part[:, 0].tolist() for part in rows.parts([4, 0, 3, 1, 2])] == [[40, 0], [30, 10], [20]]
+        os.truncate(tmp_path / "scratch", 45)
+        with pytest.raises(OSError, match="has become shorter"):
+            rows.read(4)
 
 
 def test_images_that_come_in_while_others_are_decoded(data, root):
