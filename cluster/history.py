@@ -49,7 +49,8 @@ class History:
         self.interruptions: list[Row] = []
         self.resumes: list[Row] = []
         self.growths: list[Row] = []
-        self.seconds: Counter[str] = Counter()  # by role: time between rows of its trials, without start-up
+        # By role, rescued trials apart as `rescue`: time between rows of its trials, without start-up and sleep.
+        self.seconds: Counter[str] = Counter()
         self.alone: set[int] = set()  # trials that no other may run beside: their hosts were short of memory
         self.longest_first: dict[int, float] = {}  # by how often its trial had changed its layers: of a first epoch
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
@@ -90,12 +91,16 @@ class History:
         self.incarnation = max(self.incarnation, row["incarnation"])
         if fold := self._fold.get(row["event"]):
             fold(row)
+        self._count_seconds(row)
+
+    def _count_seconds(self, row: Row) -> None:
         incarnation, before, time = self._last
-        role = self.trials[row["trial"]].role if row.get("trial") in self.trials else None
+        record = self.trials.get(row.get("trial", -1))
+        role = None if record is None else "rescue" if record.reopened else record.role
         if role and (incarnation, before) == (row["incarnation"], role):
-            self.seconds[role] += max(0.0, row["time"] - time)
-        if role and row["event"] == "ended":
-            self.trials[row["trial"]].ended_after = self.seconds[role]
+            self.seconds[role] += max(0.0, row["time"] - time - row.get("clock_jumped", 0.0))
+        if record and row["event"] == "ended":
+            record.ended_after = self.seconds[record.role] + (self.seconds["rescue"] if record.reopened else 0.0)
         self._last = row["incarnation"], role, row["time"]
 
     def of_role(self, *roles: str) -> list[TrialRecord]:

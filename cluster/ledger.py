@@ -23,6 +23,7 @@ from foundation import RequestError, fault
 
 LEDGER = "ledger.jsonl"
 SYNC_SECONDS = 1.0
+JUMP_SECONDS = 1.0  # by which the clock on the wall may drift from the process's own between two rows
 SYNC_EVENTS = frozenset({"experiment", "ended", "chosen", "test_opened", "interrupted"})
 
 Row = dict[str, Any]
@@ -122,6 +123,7 @@ class Ledger:
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._file, self._bytes)  # a line cut by a crash must not swallow the next one
         self._synced = 0.0
+        self._clocks: tuple[float, float] | None = None
 
     def _open_store(self, store: Remote, folder: Path) -> None:
         """Bring this host up to the store, and the store up to what the last driver here could not store."""
@@ -149,6 +151,7 @@ class Ledger:
             "incarnation": self.incarnation,
             "event": event,
             **fields,
+            **self._jumped(),
         }
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         fault("ledger.before_write")
@@ -165,6 +168,14 @@ class Ledger:
         fault("ledger.after_write")
         self.history.apply(row)
         return row
+
+    def _jumped(self) -> Row:
+        """Return what a row says where the wall's clock has jumped since the last one: while the machine slept, the
+        process's own clock stood still."""
+        wall, own = time.time(), time.monotonic()
+        before, self._clocks = self._clocks or (wall, own), (wall, own)
+        jumped = (wall - before[0]) - (own - before[1])
+        return {"clock_jumped": round(jumped, 3)} if abs(jumped) > JUMP_SECONDS else {}
 
     def _write(self, line: bytes) -> None:
         written = os.write(self._file, line)

@@ -40,7 +40,7 @@ class TrialRecord:
     stop_reason: str | None = None
     error: str | None = None
     ended_time: float | None = None
-    ended_after: float | None = None  # seconds of its role, as `History.seconds` counts them
+    ended_after: float | None = None  # seconds of its role, and of rescue, as `History.seconds` counts them
     _lost_before: int = 0
     _places: dict[str, Place] = field(default_factory=dict, init=False, repr=False, compare=False)  # once it has ended
 

@@ -98,6 +98,18 @@ def test_time_is_counted_by_role_within_a_writer_and_without_its_start_up() -> N
     assert history.trials[0].ended_after == 7.0
     history.apply(row(120, "reopened", trial=0, incarnation=2))
     assert history.trials[0].ended_after is None
+    history.apply(row(130, "started", trial=0, attempt=3, incarnation=3))
+    history.apply(row(150, "ended", trial=0, status="completed", incarnation=3))
+    assert history.seconds == {"search": 7.0, "rescue": 20.0}  # a rescue takes nothing from the search's time budget
+    assert history.trials[0].ended_after == 27.0
+
+
+def test_while_the_machine_slept_no_time_of_the_search_went_by() -> None:
+    history = history_with_a_trial()
+    history.apply(row(30_005, "epoch", trial=0, attempt=1, epoch=1, val_loss=1.0, seconds=3.0, clock_jumped=30_000.0))
+    history.apply(row(30_006, "epoch", trial=0, attempt=1, epoch=2, val_loss=1.0, seconds=3.0))
+    history.apply(row(30_000, "ended", trial=0, status="completed", clock_jumped=-10.0))  # it was set
+    assert history.seconds == {"search": 1.0 + 3.0 + 1.0 + 4.0}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,20 @@ def test_replaying_gives_the_state_of_the_writer(tmp_path: Path) -> None:
     assert state(read_history(tmp_path)) == live
 
 
+def test_a_row_says_by_how_much_the_clock_jumped_since_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall, own = [1000.0], [50.0]
+    monkeypatch.setattr("cluster.ledger.time.time", lambda: wall[0])
+    monkeypatch.setattr("cluster.ledger.time.monotonic", lambda: own[0])
+    said = []
+    with Ledger(tmp_path) as ledger:
+        for on_the_wall, of_its_own in ((0, 0), (3600, 3600), (1.5, 1), (30_000, 10), (5, 5), (-3000, 600)):
+            wall[0], own[0] = wall[0] + on_the_wall, own[0] + of_its_own
+            said.append(ledger.append("resumed").get("clock_jumped"))
+    assert said == [None, None, None, 29_990.0, None, -3600.0]
+
+
 def test_rows_are_numbered_on_and_a_new_writer_is_a_new_incarnation(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     with Ledger(tmp_path) as ledger:
