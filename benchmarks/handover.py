@@ -12,13 +12,14 @@ import numpy as np
 from launches import run
 from measure import Figures, options, table, tell
 
-import spaces
+from search.methods import STARTUP
 from trainables.cache import prepare
 from trainables.learned import Needs
 from trainables.settings import Settings
 from trainables.trainable import ImageTrainable
 
 TRIALS, PER_CLASS, CLASSES = 40, 50, 2
+METHODS = ("random", "tpe_asha")
 NOTES = "handovers.jsonl"
 PARTS = {
     "handover": "from the end of a trial's last step to the next one's first batch",
@@ -64,26 +65,32 @@ class Timed(ImageTrainable):
 
 
 def main() -> None:
-    """Run 40 trials of one epoch on one slot, each with a model of its own."""
+    """Run 40 trials of one epoch on one slot, each with a model of its own, for each of two methods."""
     keep = options(__doc__).parse_args().keep
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "experiment")
-        folder.mkdir()
         parameters = {
             "needs": Needs(str(_cache(Path(scratch))), {}),
             "settings": {"cnn": Settings().to_json()},
             "checkpoint_seconds": 30.0,
         }
-        config = dict(spaces.load("cnn").baseline)
-        run(Timed, TRIALS, 1, 1, parameters, architecture="cnn", config=config, folder=folder)
-        notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
-    notes = [note for note in notes if note["same_worker"]][1:]  # the first one's model is the process's second
-    rows = [(what, _milliseconds(notes, name)) for name, what in PARTS.items()]
-    text = table(("", "ms"), rows)
-    text += f"\n\nMedian (min–max) over {len(notes)} handovers on one slot; trials of one epoch of cnn's baseline, "
-    text += f"fp32, on {CLASSES * PER_CLASS} made images of 32 x 32. In between are the ledger, TensorBoard and "
-    text += "Ray Tune."
+        found = {method: _notes(method, Path(scratch, method), parameters) for method in METHODS}
+    rows = [
+        (what, *(Figures(tuple(1000 * note[name] for note in notes)) for notes in found.values()))
+        for name, what in PARTS.items()
+    ]
+    text = table(("", *(f"{method}, ms" for method in METHODS)), rows)
+    text += f"\n\nMedian (min–max) over {min(map(len, found.values()))} handovers on one slot; trials of one epoch of "
+    text += f"plain CNNs, fp32, on {CLASSES * PER_CLASS} made images of 32 x 32. In between are the proposal, the "
+    text += "ledger, TensorBoard and Ray Tune."
     tell("handover.py", "From one trial to the next", text, keep)
+
+
+def _notes(method: str, folder: Path, parameters: dict[str, Any]) -> list[dict[str, float]]:
+    """Return what the workers of a search noted, from the first trial on that a method with a model proposes."""
+    folder.mkdir()
+    run(Timed, method, TRIALS, 1, 1, parameters, folder)
+    notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
+    return [note for note in notes if note["same_worker"]][STARTUP:]
 
 
 def _cache(scratch: Path) -> Path:
@@ -94,10 +101,6 @@ def _cache(scratch: Path) -> Path:
         target.write_bytes(cv2.imencode(".png", rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))[1].tobytes())
     os.environ["CONVSCOUT_CACHE"] = str(scratch / "cache")
     return prepare(str(scratch / "data")).folder
-
-
-def _milliseconds(notes: list[dict[str, float]], name: str) -> Figures:
-    return Figures(tuple(1000 * note[name] for note in notes))
 
 
 if __name__ == "__main__":

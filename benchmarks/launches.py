@@ -6,40 +6,43 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import HOUSE as HOUSE  # the rooms are found from here on
+from plans import planner
 
 from cluster.connect import connect
 from cluster.dispatch import Dispatcher
 from cluster.history import History
 from cluster.launch import launch
 from cluster.ledger import Ledger
-from cluster.proposal import Proposal
 from cluster.resources import Place, Slot, hosts_of
 from cluster.storage import TRIALS
-from cluster.tensorboard import TensorBoardWriter
+from cluster.watch import watchers
 
 
-def run(trainable: type, trials: int, epochs: int, slots: int, parameters: dict[str, Any], **options: Any) -> History:
-    """Run so many trials of `architecture` (default `idle`) and return what the ledger says; Ray is connected first.
+def run(
+    trainable: type,
+    method: str,
+    trials: int,
+    epochs: int,
+    slots: int,
+    parameters: dict[str, Any],
+    folder: Path | None = None,
+) -> History:
+    """Run so many trials of a search over the plain CNN, planned as any other, and return what the ledger says.
 
-    `options`: `config` of every trial; `folder`, where it is to be kept.
+    Ray is connected first. `folder` is where the experiment is to be kept.
     """
     place = Place(Slot(1, 0.0), hosts_of(connect()), max_concurrent=slots)
-    config = options.get("config", {"learning_rate": 0.1})
-
-    def next_work(history: History) -> Proposal | None:
-        number = history.next_trial()
-        work = {"epochs": epochs, "schedule_epochs": epochs}
-        architecture = options.get("architecture", "idle")
-        return None if number >= trials else Proposal("search", architecture, config, number, work, "random")
-
+    plans = planner(trials, epochs, method)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(options.get("folder", scratch))
+        folder = folder or Path(scratch)
         (folder / TRIALS).mkdir()
         with Ledger(folder) as ledger:
             ledger.append("experiment", name="benchmark", trials=trials)
-            board = TensorBoardWriter(folder, {"learning_rate": [0.0, 1.0]}, "val_accuracy")
-            dispatcher = Dispatcher(ledger, ("search",), next_work, lambda *_: None, [board], in_order=slots == 1)
+            rows = {name: space.rows() for name, space in plans.request.spaces.items()}
+            experiment = {"name": "benchmark", "spec": {"metric": "val_accuracy"}, "spaces": rows}
+            watching = watchers(folder, experiment, ("search",), slots, what="search", quiet=True)
+            next_work, decide = plans.next_work, plans.decide
+            dispatcher = Dispatcher(ledger, ("search",), next_work, decide, watching, in_order=slots == 1)
             launch(trainable, dispatcher, place, {"folder": str(folder), **parameters})
             return ledger.history
 

@@ -83,7 +83,7 @@ def main() -> None:
     asked = parser.parse_args()
     before = _undisturbed()
     with tempfile.TemporaryDirectory() as scratch:
-        history = run(Busy, asked.trials, EPOCHS, SLOTS, {}, folder=Path(scratch))
+        history = run(Busy, "tpe", asked.trials, EPOCHS, SLOTS, {}, folder=Path(scratch))
         kept = Path(scratch, LEDGER).read_text().count('"event": "checkpoint"')
     undisturbed = (before + _undisturbed()) / 2
     records = [record for record in history.trials.values() if len(record.epochs) == EPOCHS]
@@ -105,8 +105,8 @@ def main() -> None:
     text = table((f"{len(records)} trials", ""), rows)
     text += f"\n\nOne run; gaps: median (min–max). {EPOCHS} epochs of {EPOCH_SECONDS} s a trial, busy with products of "
     text += f"{MATRIX} x {MATRIX} on one thread; {SLOTS} slots; {STATE_MB} MB kept after each epoch, the last of "
-    text += f"a trial waited for ({kept} in the ledger); TensorBoard on. Undisturbed: two processes beside each other, "
-    text += "before and after."
+    text += f"a trial waited for ({kept} in the ledger); configurations of the plain CNN proposed by TPE; TensorBoard "
+    text += "on. Undisturbed: two processes beside each other, before and after."
     tell(f"occupancy.py --trials {asked.trials}", "How busy the slots are", text, asked.keep)
 
 

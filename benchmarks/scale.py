@@ -13,14 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TextIO
 
 from measure import options, table, tell
 from parts import Parts, quarters
+from plans import planner
 from simulated import DIED, Clock, SimulatedRay
 
-import spaces
 from cluster.connect import ENVIRONMENT
 from cluster.dispatch import Dispatcher
 from cluster.history import History
@@ -29,9 +28,7 @@ from cluster.progress import Progress
 from cluster.resources import Host, Place, Slot
 from cluster.storage import TRIALS
 from cluster.tensorboard import TensorBoardWriter
-from search.request import Request
 from search.run import Planner
-from search.spec import checked_spec
 
 BUSY_EPOCH_SECONDS = 1.0  # of a cluster that asks for more than a driver can do
 KNOWN = (100, 300, 1_000, 3_000, 10_000)  # trials that a proposal knows
@@ -71,13 +68,6 @@ def _apart(what: str, folder: str, asked: Any, *more: object) -> dict[str, Any]:
 
 
 SAME = ("trials", "epochs", "hosts", "slots", "method", "epoch_seconds", "died")
-
-
-def planner(trials: int, epochs: int, method: str) -> Planner:
-    """Return who plans a search over the plain CNN; of the images only the shape is looked at."""
-    asked = {"data": "made", "name": "scale", "arch": ["cnn"], "trials": trials, "epochs": epochs, "method": method}
-    cache: Any = SimpleNamespace(image_shape=(3, 32, 32), classes=tuple("abcdefghij"), counts={"train": {"a": 5000}})
-    return Planner(Request(checked_spec(asked), cache, {"cnn": spaces.load("cnn")}, {}))
 
 
 def simulated(asked: Any, folder: Path) -> dict[str, Any]:

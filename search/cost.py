@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.history import History
 from cluster.record import TrialRecord
-from search.flops import epoch_flops, forward_flops
+from search.flops import Flops, flops
 from search.halving import stopping
 from search.pacing import reckoned
 from search.question import Prices
@@ -25,11 +25,9 @@ class Costs:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.stopping = stopping(request.spec.epochs, request.spec.grace_images)
-        self._flops: dict[int, int] = {}  # of one image in the mean epoch, by trial
-        self._whole: dict[int, int] = {}  # of one image through all layers, by trial
-        self._fastest: dict[
-            int, tuple[int, float]
-        ] = {}  # by trial: how many epochs it had, and its best images a second
+        self._flops: dict[int, Flops] = {}  # by trial
+        # By trial: how many epochs it had, and its best images a second.
+        self._fastest: dict[int, tuple[int, float]] = {}
         self._baselines: dict[str, int] = {}  # operations of one image of each baseline; none where it cannot be built
         self._images = sum(request.cache.counts["train"].values())
         self._of_values: dict[str, dict[str, list[tuple[Any, int]]]] = {}  # by architecture and knob
@@ -51,8 +49,9 @@ class Costs:
             return None
         epochs = self.stopping.whole_epochs(self.request.spec.epochs)
         left = max(0.0, budget - history.seconds["search"])
-        seconds = epochs * self._images * self._flops_of(architecture, config) / fastest
-        least = epochs * self._images * min(map(self._flops_of_trial, records)) / fastest if records else 0.0
+        seconds = epochs * self._images * self._flops_of(architecture, config).epoch / fastest
+        smallest = min((self._flops_of_trial(record).epoch for record in records), default=0)
+        least = epochs * self._images * smallest / fastest
         if seconds <= left or left < least <= budget:
             return None
         return (
@@ -75,9 +74,9 @@ class Costs:
             return None
         weight = max(0.0, 1 - history.seconds["search"] / budget)
         of_values = self._flops_of_values(space)
-        flops = [each for of_knob in of_values.values() for _, each in of_knob]
-        known = {len(flops) + at: statistics.fmean(each.epoch_seconds()) for at, each in enumerate(records)}
-        seconds, _ = reckoned([*flops, *map(self._flops_of_trial, records)], known)
+        asked = [each for of_knob in of_values.values() for _, each in of_knob]
+        known = {len(asked) + at: statistics.fmean(each.epoch_seconds()) for at, each in enumerate(records)}
+        seconds, _ = reckoned([*asked, *(self._flops_of_trial(record).epoch for record in records)], known)
         logarithms = (math.log(max(each, _LEAST_SECONDS)) for each in seconds)
         return {
             name: [(value, weight * next(logarithms)) for value, _ in of_knob] for name, of_knob in of_values.items()
@@ -104,12 +103,12 @@ class Costs:
     def _flops_with(self, space: Space, name: str, values: Sequence[Any]) -> list[tuple[Any, int]]:
         configs = [(value, dict(space.baseline) | {name: value}) for value in values]
         return [
-            (value, self._flops_of(space.architecture, config))
+            (value, self._flops_of(space.architecture, config).epoch)
             for value, config in configs
             if not self.request.preflight(space.architecture, config).impossible
         ]
 
-    def _flops_of_trial(self, record: TrialRecord) -> int:
+    def _flops_of_trial(self, record: TrialRecord) -> Flops:
         if record.trial not in self._flops:
             self._flops[record.trial] = self._flops_of(record.architecture, record.config)
         return self._flops[record.trial]
@@ -121,7 +120,7 @@ class Costs:
         if architecture not in self._baselines:
             baseline = self.request.spaces[architecture].baseline
             impossible = self.request.preflight(architecture, baseline).impossible
-            self._baselines[architecture] = 0 if impossible else self._forward_flops(architecture, baseline)
+            self._baselines[architecture] = 0 if impossible else self._flops_of(architecture, baseline).whole
         if not self._baselines[architecture]:
             return 0.0
         measured = history.calibrated["images_per_second"][architecture].values()
@@ -134,20 +133,9 @@ class Costs:
             computed = [row["images_per_second"] for row in record.epochs if not row.get("reads_features")]
             fastest = float(max(computed, default=0.0))
             self._fastest[record.trial] = len(record.epochs), fastest
-        if not fastest:
-            return 0.0
-        if record.trial not in self._whole:
-            self._whole[record.trial] = self._forward_flops(record.architecture, record.config)
-        return fastest * self._whole[record.trial]
+        return fastest * self._flops_of_trial(record).whole if fastest else 0.0
 
-    def _flops_of(self, architecture: str, config: dict[str, Any]) -> int:
-        """Return the operations of an image in an epoch, in the mean of a trial's."""
-        return epoch_flops(architecture, config, *self._built_for(architecture), self.request.spec.epochs)
-
-    def _forward_flops(self, architecture: str, config: dict[str, Any]) -> int:
-        """Return those of an epoch that computes all layers: only such a one tells how fast they are computed."""
-        return forward_flops(architecture, config, *self._built_for(architecture))
-
-    def _built_for(self, architecture: str) -> tuple[tuple[int, int, int], int, str | None]:
+    def _flops_of(self, architecture: str, config: dict[str, Any]) -> Flops:
         cache = self.request.cache
-        return cache.image_shape, len(cache.classes), self.request.sources.get(architecture)
+        built_for = cache.image_shape, len(cache.classes), self.request.sources.get(architecture)
+        return flops(architecture, config, *built_for, self.request.spec.epochs)

@@ -1,50 +1,61 @@
 """How many operations a model takes for an image, counted on torch's meta device, where nothing is computed."""
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from search.preflight import IMAGES, LATE_EPOCH, built, on_meta
 
+_KEPT = 512  # configurations: one is asked for when it is drawn, when it is proposed and when it has been trained
 
-def forward_flops(
-    architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
-) -> int:
-    """Return the floating-point operations of one image's way through a model that can be built.
 
-    Products and convolutions count, two operations for each multiplication; training takes about three times as many.
+class Flops(NamedTuple):
+    """The floating-point operations of one image's way through a model; training takes about three times as many.
+
+    Products and convolutions count, two operations for each multiplication. `whole` is through all layers, `epoch` what
+    an epoch computes, in the mean of a trial's: without frozen layers whose results are kept, since they compute once,
+    for all trials of a host.
     """
-    model = built(architecture, config, image_shape, n_classes, source)
-    with on_meta():
-        model.begin_epoch(LATE_EPOCH)
-    return _counted(model, _images(image_shape))
+
+    whole: int
+    epoch: int
 
 
-def epoch_flops(
+def flops(
     architecture: str,
     config: Mapping[str, Any],
     image_shape: tuple[int, int, int],
     n_classes: int,
     source: str | None,
     epochs: int,
-) -> int:
-    """Return the operations of one image's way through what an epoch computes, in the mean of a trial's `epochs`.
+) -> Flops:
+    """Return the operations of a model that can be built, for trials of so many epochs."""
+    return _flops(architecture, json.dumps(config, sort_keys=True), image_shape, n_classes, source, epochs)
 
-    That is `forward_flops` but for frozen layers whose results are kept: they compute once, for all trials of a host.
-    """
+
+@lru_cache(_KEPT)
+def _flops(
+    architecture: str, config: str, image_shape: tuple[int, int, int], n_classes: int, source: str | None, epochs: int
+) -> Flops:
     from trainables.recipe import split
 
-    model, total = built(architecture, config, image_shape, n_classes, source), 0
-    keeps = model.augmented_views or not split(config)[0].augmentation
+    values = json.loads(config)
+    model, total = built(architecture, values, image_shape, n_classes, source), 0
+    with on_meta():
+        model.begin_epoch(LATE_EPOCH)
+    whole = _counted(model, _images(image_shape))
+    keeps = model.augmented_views or not split(values)[0].augmentation
     for start, end in pairwise([*model.stages(epochs), epochs]):
         with on_meta():
             model.begin_epoch(start)
         images, halves = _images(image_shape), model.halves() if keeps else None
         if halves:
-            with on_meta(products=False):
+            with on_meta():
                 images = halves[0](model.prepared(images))
-        total += (end - start) * _counted(halves[1] if halves else model, images)
-    return total // epochs
+        total += (end - start) * (_counted(halves[1], images) if halves else whole)
+    return Flops(whole, total // epochs)
 
 
 def _images(image_shape: tuple[int, int, int]) -> Any:
@@ -56,6 +67,6 @@ def _images(image_shape: tuple[int, int, int]) -> Any:
 def _counted(model: Any, images: Any) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # 0.4 s
 
-    with FlopCounterMode(display=False) as counter, on_meta(products=False):
+    with FlopCounterMode(display=False) as counter, on_meta() as shortcuts:
         model(images)
-    return int(counter.get_total_flops()) // IMAGES
+    return (int(counter.get_total_flops()) + shortcuts.flops) // IMAGES

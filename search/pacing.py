@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.connect import run_in_slots
 from cluster.resources import Place
 from foundation import RequestError
-from search.flops import epoch_flops
+from search.flops import flops
 from search.methods import METHODS, STARTUP
 from search.question import Question
 from search.request import Request
@@ -130,7 +130,7 @@ def _drawn(request: Request, space: Space) -> Drawn:
             question = Question(space, index, 0, draw, request.spec.seed)
             config = dict(space.baseline) if index == draw == 0 else propose(question)
             if config is not None and not request.preflight(name, config).impossible:
-                found.append((config, epoch_flops(name, config, shape, n_classes, source, request.spec.epochs)))
+                found.append((config, flops(name, config, shape, n_classes, source, request.spec.epochs).epoch))
                 break
     if not found:
         raise RequestError(f"{name}: none of the first configurations can be built for this data")

@@ -4,9 +4,12 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundation import RequestError
+
+if TYPE_CHECKING:
+    from search.shapes import Shortcuts
 
 _OVERHEAD_BYTES = 200_000  # names, learning rates, random numbers and the epochs so far
 IMAGES = 2
@@ -102,7 +105,7 @@ class _Kept:
 def built(
     architecture: str, config: Mapping[str, Any], image_shape: tuple[int, int, int], n_classes: int, source: str | None
 ) -> Any:
-    """Return a model on the meta device, by `shortcuts`; raises whatever building it raises."""
+    """Return a model on the meta device, by `Shortcuts`; raises whatever building it raises."""
     from trainables.compiler import leave_compiler_out
     from trainables.models import build_classifier
     from trainables.recipe import split
@@ -115,14 +118,14 @@ def built(
 
 
 @contextmanager
-def on_meta(*, products: bool = True) -> Iterator[None]:
-    """Let new tensors be on the meta device, and follow them by `shortcuts`."""
+def on_meta() -> Iterator["Shortcuts"]:
+    """Let new tensors be on the meta device, and follow them by `Shortcuts`."""
     import torch
 
     from search import shapes
 
-    with torch.device("meta"), shapes.shortcuts(products=products):
-        yield
+    with torch.device("meta"), shapes.Shortcuts() as shortcuts:
+        yield shortcuts
 
 
 def _followed(

@@ -26,6 +26,7 @@ from trainables.shared_out import AT_ONCE, MOST_HOSTS, Helpers
 
 OnDecoded = Callable[[int, int], None]
 KEPT = ("time_budget", "max_concurrent", "checkpoint_every", "epoch_timeout")  # of what was asked last
+MOST_KNOWN = 512  # configurations; a search of 10,000 trials asks for each once
 DEFAULT_ARCHITECTURES = ("cnn", "alexnet", "vgg11")
 
 
@@ -55,11 +56,14 @@ class Request:
         return sum(self.cache.counts["val"].values())
 
     def preflight(self, architecture: str, config: Mapping[str, Any]) -> Preflight:
-        """Return whether a configuration can be built for these images, and how large it is; looked at once."""
+        """Return whether a configuration can be built for these images, and how large it is; what was asked for lately
+        is known."""
         key = json.dumps([architecture, config], sort_keys=True)
         if key not in self._known:
             shape, n_classes = self.cache.image_shape, len(self.cache.classes)
             source = self.sources.get(architecture)
+            if len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             self._known[key] = preflight(architecture, config, shape, n_classes, source)
         return self._known[key]
 

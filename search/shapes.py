@@ -1,6 +1,7 @@
 """Follow the shapes of a model on torch's meta device without what has nothing to do with shapes: it imports torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,28 +10,28 @@ from torch.nn import functional, init
 from torch.overrides import TorchFunctionMode
 
 
-def shortcuts(*, products: bool = True) -> TorchFunctionMode:
-    """Return a context in which tensors on the meta device are not filled, and are not gone through where their shape
-    tells all; what is learned from keeps for the way back as much as torch's own does. `products` are those of layers
-    and convolutions, whose operations torch counts.
+class Shortcuts(TorchFunctionMode):
+    """A context in which tensors on the meta device are not filled, and are not gone through where their shape tells
+    all; what is learned from keeps for the way back as much as torch's own does.
 
     torch does it in Python there, operation by operation, with a library for symbols that takes 0.5 s to import. What
-    does not fit is left to torch, and raises its errors.
+    does not fit is left to torch, and raises its errors. `flops` are the operations of the layers and convolutions that
+    were not gone through, two for each multiplication, as torch's `FlopCounterMode` counts those that were.
     """
-    return _Shortcuts(_PLAIN | (_PRODUCTS if products else {}))
 
-
-class _Shortcuts(TorchFunctionMode):
-    def __init__(self, known: Mapping[Callable[..., Any], Callable[..., Tensor | None]]) -> None:
-        super().__init__()
-        self._known = known
+    flops = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        shortcut = self._known.get(func)
+        shortcut = _KNOWN.get(func)
         found = None if shortcut is None else shortcut(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {})) if found is None else found
+        if found is None:
+            return func(*args, **(kwargs or {}))
+        if shortcut in _PRODUCTS:
+            weight = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+            self.flops += 2 * found.numel() * math.prod(weight.shape[1:])
+        return found
 
 
 def _normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor | None:
@@ -176,7 +177,8 @@ def _conv2d(
     return product
 
 
-_PLAIN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+_PRODUCTS = (_linear, _conv2d)
+_KNOWN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     Tensor.normal_: _normal,
     Tensor.uniform_: _uniform,
     Tensor.zero_: _filled,
@@ -192,8 +194,6 @@ _PLAIN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.gelu: _activation(keeps_result=False),
     functional.silu: _activation(keeps_result=False),
     torch.tanh: _activation(keeps_result=True),
-}
-_PRODUCTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.linear: _linear,
     torch.conv2d: _conv2d,
 }

@@ -12,7 +12,7 @@ import spaces
 from cluster.history import History
 from foundation import RequestError
 from search.cost import Costs
-from search.flops import forward_flops
+from search.flops import flops as counted
 from search.preflight import Preflight
 from search.request import Request
 from search.run import COSTED_DRAWS, Planner
@@ -48,7 +48,7 @@ def propose(planner: Planner, history: History) -> tuple[dict[str, Any], list[di
 
 
 def flops(config: dict[str, Any]) -> int:
-    return forward_flops("cnn", config, (3, 32, 32), 2, None)
+    return counted("cnn", config, (3, 32, 32), 2, None, 1).whole
 
 
 def test_each_architectures_baseline_is_built_before_anything_is_made() -> None:
@@ -66,7 +66,8 @@ def test_operations_are_those_of_the_layers() -> None:
         "from torch import nn\n\ndef build(image_shape, classes):\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, classes))\n"
     )
-    assert forward_flops("mine", spaces.TRAINING_BASELINE, (3, 32, 32), 2, source) == 2 * (900 * 4 * 27 + 3600 * 2)
+    found = counted("mine", spaces.TRAINING_BASELINE, (3, 32, 32), 2, source, 1)
+    assert found.whole == 2 * (900 * 4 * 27 + 3600 * 2)
 
 
 def test_what_could_not_end_within_the_budget_is_drawn_again_and_said() -> None:

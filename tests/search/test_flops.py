@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import spaces
-from search.flops import epoch_flops, forward_flops
+from search.flops import Flops, flops
+from trainables.models import build_classifier
+from trainables.recipe import split
 
 SHAPE, CLASSES = (3, 32, 32), 2
 PLAIN = dict.fromkeys(("flip", "rotation", "shift", "zoom", "shear", "cutout"), 0.0)
@@ -16,18 +20,52 @@ def config(**changes: Any) -> dict[str, Any]:
     return spaces.load("mobilenet_v2").baseline | PLAIN | small | changes
 
 
+def of(epochs: int, **changes: Any) -> Flops:
+    return flops("mobilenet_v2", config(**changes), SHAPE, CLASSES, None, epochs)
+
+
 def whole(**changes: Any) -> int:
-    return forward_flops("mobilenet_v2", config(**changes), SHAPE, CLASSES, None)
+    return of(4, **changes).whole
 
 
 def of_epochs(epochs: int = 4, **changes: Any) -> int:
-    return epoch_flops("mobilenet_v2", config(**changes), SHAPE, CLASSES, None, epochs)
+    return of(epochs, **changes).epoch
 
 
 def test_a_network_without_frozen_layers_computes_all_of_it() -> None:
     baseline = spaces.load("cnn").baseline
-    assert epoch_flops("cnn", baseline, SHAPE, CLASSES, None, 9) == forward_flops("cnn", baseline, SHAPE, CLASSES, None)
+    found = flops("cnn", baseline, SHAPE, CLASSES, None, 9)
+    assert found.epoch == found.whole
     assert of_epochs(trainable_layers="all", frozen_epochs=0) == whole()
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "alexnet", "vgg11", "mobilenet_v2", "resnet50"])
+def test_they_are_those_that_torch_counts(architecture: str) -> None:
+    baseline = spaces.load(architecture).baseline
+    baseline = dict(baseline) | ({"weights": "none"} if "weights" in baseline else {})
+    model = build_classifier(architecture, SHAPE, CLASSES, split(baseline)[1], mean=(0.0,) * 3, deviation=(1.0,) * 3)
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, *SHAPE))
+    assert flops(architecture, baseline, SHAPE, CLASSES, None, 2).whole == counter.get_total_flops()
+
+
+def test_what_no_layer_computes_counts_as_well() -> None:
+    source = (
+        "import torch\nfrom torch import nn\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.Linear(1024, classes)\n"
+        "    def forward(self, images):\n"
+        "        grey = images.mean(1)\n"
+        "        return self.last(weight_of(grey @ grey))\n\n"
+        "def weight_of(grey):\n"
+        "    return grey.flatten(1)\n\n"
+        "def build(image_shape, classes):\n"
+        "    return Net(classes)\n"
+    )
+    found = flops("mine", spaces.TRAINING_BASELINE, SHAPE, CLASSES, source, 2)
+    assert found.whole == 2 * (32**3 + 1024 * CLASSES)
 
 
 def test_of_a_frozen_backbone_only_the_head_is_computed() -> None:
