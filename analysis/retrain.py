@@ -28,7 +28,7 @@ from cluster.storage import read_experiment
 from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
-from trainables.learned import Needs, needs
+from trainables.learned import Needs, needs, worker_parameters
 
 ROLES = ("retrain", "final")
 
@@ -248,10 +248,10 @@ def _run(
 ) -> bool:
     """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
     from trainables.team_worker import train_together  # imports ray: not before
-    from trainables.trainable import ImageTrainable, worker_parameters
+    from trainables.trainable import ImageTrainable
 
-    seconds = experiment["spec"]["checkpoint_every"]
-    parameters = worker_parameters(folder, experiment, calibrated, seconds, needed, trial_store(folder))
+    given = place.slot.cpus, experiment["spec"]["checkpoint_every"], needed, trial_store(folder)
+    parameters = worker_parameters(folder, experiment, calibrated, *given)
     if workers == 1:
         return launch(ImageTrainable, dispatcher, place, parameters)
     from cluster.launch_together import launch_together

@@ -8,7 +8,7 @@ from analysis.experiment import MODEL, Experiment
 from cluster.mirror import fetch_checkpoint
 from cluster.record import TrialRecord
 from cluster.storage import checkpoint_folder, versions
-from foundation import RequestError
+from foundation import RequestError, count
 from trainables import checkpoint
 from trainables.models import Classifier
 from trainables.recipe import split
@@ -21,6 +21,11 @@ def final_model(experiment: Experiment, record: TrialRecord) -> Classifier:
     kept = checkpoint.load(folder)
     if kept.state is None:
         raise RequestError(f"{folder} holds no sound checkpoint of trial {record.trial}: {'; '.join(kept.damaged)}")
+    if (epochs := kept.state["training"]["epochs_done"]) != record.work["epochs"]:
+        raise RequestError(
+            f"{folder} holds trial {record.trial} after {count(epochs, 'epoch')}, and its model is that after "
+            f"{record.work['epochs']}: {'; '.join(kept.damaged) or 'no later checkpoint is there'}"
+        )
     source = experiment.asked["sources"].get(record.architecture)
     weights = kept.state["training"]["model"]
     return restored(record.architecture, record.config, experiment.cache(), weights, source)

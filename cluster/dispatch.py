@@ -267,7 +267,7 @@ class Dispatcher:
             return
         last = len(record.epochs) >= record.work["epochs"]
         decision = None if record.reopened else self.decide(self.history, record, row)
-        if self.out_of_time and not (decision and decision.stop) and not last:
+        if self.out_of_time and not (record.reopened or last or (decision and decision.stop)):
             sentence = f"stopped at epoch {row['epoch']}: the time budget is used up"
             decision = Decision(True, sentence, rung=bool(decision and decision.rung), cause="budget")
         if decision and (decision.stop or decision.rung):

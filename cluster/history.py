@@ -94,12 +94,15 @@ class History:
         self._count_seconds(row)
 
     def _count_seconds(self, row: Row) -> None:
+        """Count the time since the row before for the role of that one's trial, if this one's is of the same run."""
         incarnation, before, time = self._last
-        record = self.trials.get(row.get("trial", -1))
+        event, record = row["event"], self.trials.get(row.get("trial", -1))
         role = None if record is None else "rescue" if record.reopened else record.role
-        if role and (incarnation, before) == (row["incarnation"], role):
-            self.seconds[role] += max(0.0, row["time"] - time - row.get("clock_jumped", 0.0))
-        if record and row["event"] == "ended":
+        if event == "rejected":  # of a trial that is to come
+            role = "search"
+        if before and incarnation == row["incarnation"] and (role or event == "interrupted"):
+            self.seconds[before] += max(0.0, row["time"] - time - row.get("clock_jumped", 0.0))
+        if record and event == "ended":
             record.ended_after = self.seconds[record.role] + (self.seconds["rescue"] if record.reopened else 0.0)
         self._last = row["incarnation"], role, row["time"]
 

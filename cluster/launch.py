@@ -103,7 +103,7 @@ def launched(
         raise dispatcher.halt
     fetch_validated(dispatcher.ledger.path.parent, TRIALS)
     if dispatcher.interrupted:
-        dispatcher.write("interrupted")
+        dispatcher.ledger.append("interrupted")  # its observers are closed: the live table would begin again
     return not dispatcher.interrupted
 
 

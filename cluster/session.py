@@ -1,6 +1,7 @@
 """What search and analysis share before they launch: what has changed since, the cluster, and room for trials."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from cluster.growth import Coming, coming
 from cluster.ledger import Ledger
 from cluster.marker import storage_problems
 from cluster.record import Row
-from cluster.resources import Place, Slot, choose_slot, hosts_of
+from cluster.resources import Host, Place, Slot, choose_slot, hosts_in_words, hosts_of
 from cluster.shares import alone
 from cluster.storage import read_experiment, versions, write_experiment
 from foundation import RequestError, count, duration
@@ -49,9 +50,10 @@ def open_session(
 ) -> Place:
     """Return the place of the trials on the cluster that the request names, connecting to it first.
 
-    The slot is the one that was calibrated, where that still fits: one size per experiment. On a cluster of others it
-    returns when a host has room for a trial. Raises `RequestError` when the cluster does not answer, can never hold a
-    trial, has no room for one within `ROOM_SECONDS`, or has a host that does not reach the experiment's `folder`.
+    The slot is the one that was calibrated, with no more cores or memory than hosts have: one size per experiment. On a
+    cluster of others it returns when a host has room for a trial. Raises `RequestError` when the cluster does not
+    answer, can never hold a trial, has no device of the kind that was calibrated, has no room for a trial within
+    `ROOM_SECONDS`, or has a host that does not reach the experiment's `folder`.
     """
     ray = connect(spec["address"])
     own = is_own_cluster()
@@ -63,17 +65,37 @@ def open_session(
             _said.add(missing.said)
             tell(f"{missing.said}. Remedy: {missing.remedy}.")
     every = [*hosts, *more.hosts]
-    slot = Slot(**calibrated["slot"]) if calibrated else None
-    if slot and slot.memory and not slot.how_many(every) and replace(slot, memory=0).how_many(every):
-        slot = alone(slot, every)  # hosts have less memory than when it was measured
-    if slot is None or slot.how_many(every) < 1:
-        asked = spec["cpus_per_trial"], spec["gpus_per_trial"]
-        slot = choose_slot(every, *asked, others_may_come=more.unknown)
+    if calibrated:
+        slot = _as_calibrated(calibrated, every, more.unknown, tell)
+    else:
+        slot = choose_slot(every, spec["cpus_per_trial"], spec["gpus_per_trial"], others_may_come=more.unknown)
     if not own:
         _wait_for_room(slot, slot.how_many(hosts) > 0, tell)
         hosts = hosts_of(ray)
     grows = more.unknown or slot.how_many(more.hosts) > 0
     return Place(slot, hosts, spec["max_concurrent"], spec["epoch_timeout"], grows)
+
+
+def _as_calibrated(calibrated: Row, hosts: Sequence[Host], others_may_come: bool, tell: Tell) -> Slot:
+    """Return the slot that was calibrated; of a larger machine's, what these hosts have of it."""
+    slot = Slot(**calibrated["slot"])
+    kinds = {each["device"] for each in calibrated.get("settings", {}).values()}
+    if others_may_come or (slot.how_many(hosts) and ("mps" not in kinds or sys.platform == "darwin")):
+        return slot
+    able = [host for host in hosts if host.gpus >= min(slot.gpus, 1)] if "mps" not in kinds else []
+    if not able and hosts:
+        kind = "Apple's GPU" if "mps" in kinds else "a GPU"
+        raise RequestError(
+            f"the trials of this experiment train on {kind} ({calibrated['device']}), and no host here has one: "
+            f"{hosts_in_words(hosts)}. Go on with it where there is one, or begin another with --name"
+        )
+    fewer = min(slot.cpus, max((int(host.cpus) for host in able), default=slot.cpus))
+    if 0 < fewer < slot.cpus:
+        tell(f"No host has {count(slot.cpus, 'core')} for a trial: each gets {fewer}, and figures may differ slightly.")
+        slot = replace(slot, cpus=fewer)
+    if slot.memory and not slot.how_many(hosts) and replace(slot, memory=0).how_many(hosts):
+        slot = alone(slot, hosts)  # they have less memory than when it was measured
+    return slot if slot.how_many(hosts) else choose_slot(hosts, slot.cpus, slot.gpus)  # which says why not
 
 
 def _wait_for_room(slot: Slot, there: bool, tell: Tell) -> None:

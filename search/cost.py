@@ -12,11 +12,17 @@ from search.halving import stopping
 from search.pacing import reckoned
 from search.question import Prices
 from search.request import Request
+from search.spec import SearchSpec
 from spaces import TRAINING, Space
 from spaces.domains import Choice, Integer, bare, grid
 
 _MOST_KNOWN = 200  # trials that seconds are reckoned from
 _LEAST_SECONDS = 1e-3  # of an epoch: nothing is free
+
+
+def seconds_left(spec: SearchSpec, history: History) -> float | None:
+    """Return what is left of the time budget of a search, None if it has none."""
+    return None if spec.time_budget is None else spec.time_budget - history.seconds["search"]
 
 
 class Costs:
@@ -40,15 +46,14 @@ class Costs:
         None without a time budget, before anything was measured, and at the very end, when not even the smallest
         configuration so far would be in time.
         """
-        budget = self.request.spec.time_budget
-        if budget is None:
+        budget, left = self.request.spec.time_budget, seconds_left(self.request.spec, history)
+        if budget is None or left is None:
             return None
-        records = history.searched(architecture)
+        left, records = max(0.0, left), history.searched(architecture)
         fastest = max([self._calibrated(architecture, history), *map(self._flops_per_second, records)])
         if not fastest:
             return None
         epochs = self.stopping.whole_epochs(self.request.spec.epochs)
-        left = max(0.0, budget - history.seconds["search"])
         seconds = epochs * self._images * self._flops_of(architecture, config).epoch / fastest
         smallest = min((self._flops_of_trial(record).epoch for record in records), default=0)
         least = epochs * self._images * smallest / fastest
@@ -115,6 +120,8 @@ class Costs:
 
     def _calibrated(self, architecture: str, history: History) -> float:
         """Return the speed at which the baseline's first steps were trained when the machine was measured."""
+        from trainables.calibrate import single_speed
+
         if history.calibrated is None:
             return 0.0
         if architecture not in self._baselines:
@@ -123,8 +130,7 @@ class Costs:
             self._baselines[architecture] = 0 if impossible else self._flops_of(architecture, baseline).whole
         if not self._baselines[architecture]:
             return 0.0
-        measured = history.calibrated["images_per_second"][architecture].values()
-        return float(max(measured)) * self._baselines[architecture]
+        return single_speed(history.calibrated["images_per_second"], architecture) * self._baselines[architecture]
 
     def _flops_per_second(self, record: TrialRecord) -> float:
         """Return the speed of a trial's fastest epoch; what read the features of frozen layers computed less."""

@@ -9,6 +9,7 @@ from cluster.naming import run_argument
 from cluster.session import Tell, note_resumed
 from cluster.storage import read_experiment
 from foundation import RequestError
+from search.cost import seconds_left
 from search.request import OnDecoded, decoded_before, keep_asked, reopen
 from search.run import Outcome, Planner, train
 from search.spec import checked_spec
@@ -33,9 +34,9 @@ def rescue(
 ) -> Outcome:
     """Train a trial of a search from its last checkpoint, or from the start, to the full number of epochs.
 
-    It gets one more `ended` row and its place in the leaderboard; no rung stops it. Other trials that an interrupted
-    search left unfinished go on beside it. It runs on the cluster of the last command, or at `address`. Raises
-    `RequestError` when there is nothing to rescue.
+    It gets one more `ended` row and its place in the leaderboard; no rung stops it, and no time budget. Other trials
+    that an interrupted search left unfinished go on beside it, within theirs. It runs on the cluster of the last
+    command, or at `address`. Raises `RequestError` when there is nothing to rescue.
     """
     with Ledger(folder, lock) as ledger:
         searched = {record.trial: record for record in ledger.history.of_role("search")}
@@ -55,4 +56,5 @@ def rescue(
         note_resumed(ledger, experiment, tell)
         if not record.live:
             ledger.append("reopened", trial=trial, why="rescue")
-        return replace(train(Planner(request), ledger, lambda _: None, None, quiet, tell), rescued=True)
+        left = seconds_left(spec, ledger.history)
+        return replace(train(Planner(request), ledger, lambda _: None, left, quiet, tell), rescued=True)

@@ -24,7 +24,7 @@ from cluster.trial_store import trial_store
 from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.calibration import calibrate
-from search.cost import Costs
+from search.cost import Costs, seconds_left
 from search.disk import disk_bound, largest_state
 from search.extended import note_extended, trials_in_all
 from search.halving import Halving, out_of_patience, stopping, work_of
@@ -152,11 +152,12 @@ def _same_planner(folder: Path, spec: SearchSpec, on_decoded: OnDecoded | None, 
 
 
 def _run(planner: "Planner", ledger: Ledger, quiet: bool, tell: Tell) -> Outcome:
-    if planner.next_work(ledger.history) is None and not any(r.live for r in ledger.history.of_role("search")):
+    left = seconds_left(planner.spec, ledger.history)
+    over = left is not None and left <= 0
+    live = any(record.live for record in ledger.history.of_role("search"))
+    if not live and (over or planner.next_work(ledger.history) is None):
         _write_trials(planner, ledger)  # it may have been killed before it came to that
-        return Outcome(ledger.path.parent, interrupted=False)  # nothing is left to do: Ray need not start
-    budget = planner.spec.time_budget
-    left = None if budget is None else budget - ledger.history.seconds["search"]
+        return Outcome(ledger.path.parent, interrupted=False, out_of_time=over)  # nothing to do: Ray need not start
     return train(planner, ledger, planner.next_work, left, quiet, tell)
 
 
@@ -177,7 +178,8 @@ def train(
     needs = needs_of(request, parcel)
     check_hosts(needs.probes())
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
-    from trainables.trainable import ImageTrainable, worker_parameters  # imports ray, so not before it is set up
+    from trainables.learned import worker_parameters
+    from trainables.trainable import ImageTrainable  # imports ray, so not before it is set up
 
     experiment = read_experiment(folder)
     rungs = stopping(spec.epochs, spec.grace_images) if planner.method.stops_early else None
@@ -193,7 +195,8 @@ def train(
         metric=spec.metric,
         in_order=place.slots == 1,
     )
-    parameters = worker_parameters(folder, experiment, calibrated, spec.checkpoint_every, needs, trial_store(folder))
+    given = place.slot.cpus, spec.checkpoint_every, needs, trial_store(folder)
+    parameters = worker_parameters(folder, experiment, calibrated, *given)
     done = launch(ImageTrainable, dispatcher, place, parameters, tell)
     _write_trials(planner, ledger)
     return Outcome(folder, interrupted=not done, out_of_time=dispatcher.out_of_time)

@@ -100,7 +100,7 @@ def calibrate(
                 several = _side_by_side(sample, data, best, beside)
             alone = max(_fastest(sample, data, [replace(best, threads=host_cores or cores)]).values())
             figures[sample.architecture] |= {"side by side": round(several, 1), "all cores": round(alone, 1)}
-    if compares and _all_cores_win(figures):
+    if compares and all_cores_win(figures):
         cores = host_cores or cores
         settings = {name: replace(each, threads=cores) for name, each in settings.items()}
     give_freed_memory_back()
@@ -132,11 +132,20 @@ def _best(speeds: Mapping[Settings, float]) -> Settings:
     return max(speeds, key=worth)
 
 
-def _all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
+def all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
     """Whether the same images of every architecture take less time on all cores together."""
     beside = sum(1 / each["side by side"] for each in figures.values())
     alone = sum(1 / each["all cores"] for each in figures.values())
     return beside > GAIN_NEEDED["all cores"] * alone
+
+
+def single_speed(figures: Mapping[str, Mapping[str, float]], architecture: str) -> float:
+    """Return the images a second at which one trial of an architecture was trained, given what `calibrate` found."""
+    found = dict(figures[architecture])
+    compared = found.pop("side by side", None) is not None  # what trials beside each other trained together
+    if compared and not all_cores_win(figures):
+        del found["all cores"]
+    return max(found.values())
 
 
 def _name(settings: Settings) -> str:

@@ -185,3 +185,29 @@ def _digest_once(folder: Path, known: str | None = None) -> str:
 
 def _arrays(folder: Path) -> list[Path]:
     return [folder / name for name in ARRAYS if (folder / name).exists()]
+
+
+def worker_parameters(
+    folder: Path,
+    experiment: dict[str, Any],
+    calibrated: dict[str, Any],
+    cores: int,
+    checkpoint_seconds: float,
+    needs: Needs,
+    store: Any = None,
+) -> dict[str, Any]:
+    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row.
+
+    A trial has so many `cores`, and never more threads. `store` (`cluster.trial_store.TrialStore`) keeps a trial's
+    files where the workers do not share a folder.
+    """
+    return {
+        "folder": str(folder),
+        "needs": needs,
+        "sources": experiment["sources"],
+        "settings": {
+            name: each | {"threads": min(each["threads"], cores)} for name, each in calibrated["settings"].items()
+        },
+        "checkpoint_seconds": checkpoint_seconds,
+        "store": store,
+    }

@@ -25,28 +25,6 @@ class WorkerRetired(Exception):
     """This worker does not take another trial; the one it was given has not begun."""
 
 
-def worker_parameters(
-    folder: Path,
-    experiment: dict[str, Any],
-    calibrated: dict[str, Any],
-    checkpoint_seconds: float,
-    needs: Needs,
-    store: Any = None,
-) -> dict[str, Any]:
-    """Return what every worker's `setup` needs, from `experiment.json` and the ledger's `calibrated` row.
-
-    `store` (`cluster.trial_store.TrialStore`) keeps a trial's files where the workers do not share a folder.
-    """
-    return {
-        "folder": str(folder),
-        "needs": needs,
-        "sources": experiment["sources"],
-        "settings": calibrated["settings"],
-        "checkpoint_seconds": checkpoint_seconds,
-        "store": store,
-    }
-
-
 class StoreUnreachable(Exception):
     """What the trial is to go on from cannot be fetched here; another process, on another host maybe, can."""
 
@@ -237,6 +215,8 @@ class TrialWorker:
                 result.epoch, result.seconds / self.training.grace.share(result.epoch)
             )
         except OSError as error:
+            if self._weights_are_wanted(result.epoch):  # without them the trial would have ended in vain
+                return {"kind": "unwritten", "unwritten": self._unwritten(error)}
             report["unwritten"] = self._unwritten(error)
         fault("trial.before_report")
         return report
@@ -265,10 +245,9 @@ class TrialWorker:
         """
         if self.team.rank:
             return []
-        work = self.handed_out["work"]
-        wanted = work.get("keep_checkpoint") and epoch == work["epochs"]
+        wanted = self._weights_are_wanted(epoch)
         next_end = time.monotonic() - self.snapshot_time + seconds + self.write_seconds
-        if wanted or (epoch < work["epochs"] and next_end > self.checkpoint_seconds):
+        if wanted or (epoch < self.handed_out["work"]["epochs"] and next_end > self.checkpoint_seconds):
             state = {"training": self.training.state(), "epochs": json.dumps(self.epochs)}
             self.writer.submit(epoch, state)
             self.snapshot_time = time.monotonic()
@@ -278,6 +257,10 @@ class TrialWorker:
             {"epoch": saved.epoch, "path": str(saved.path.relative_to(self.here)), "sha256": saved.sha256}
             for saved in written
         ]
+
+    def _weights_are_wanted(self, epoch: int) -> bool:
+        work = self.handed_out["work"]
+        return bool(work.get("keep_checkpoint") and epoch == work["epochs"])
 
     def _fetched(self) -> Path:
         """Return the trial's folder in this process, with what the store has of it."""

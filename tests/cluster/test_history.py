@@ -94,14 +94,26 @@ def test_time_is_counted_by_role_within_a_writer_and_without_its_start_up() -> N
     history.apply(row(100, "resumed", incarnation=2))
     history.apply(row(110, "started", trial=0, attempt=2, incarnation=2))
     history.apply(row(113, "ended", trial=0, status="completed", incarnation=2))
-    assert history.seconds == {"search": 4.0 + 3.0}
-    assert history.trials[0].ended_after == 7.0
-    history.apply(row(120, "reopened", trial=0, incarnation=2))
+    assert history.seconds == {"search": 5.0 + 3.0}
+    assert history.trials[0].ended_after == 8.0
+    history.apply(row(200, "resumed", incarnation=3))
+    history.apply(row(205, "reopened", trial=0, incarnation=3))
     assert history.trials[0].ended_after is None
-    history.apply(row(130, "started", trial=0, attempt=3, incarnation=3))
-    history.apply(row(150, "ended", trial=0, status="completed", incarnation=3))
-    assert history.seconds == {"search": 7.0, "rescue": 20.0}  # a rescue takes nothing from the search's time budget
-    assert history.trials[0].ended_after == 27.0
+    history.apply(row(207, "started", trial=0, attempt=3, incarnation=3))
+    history.apply(row(225, "ended", trial=0, status="completed", incarnation=3))
+    assert history.seconds == {"search": 8.0, "rescue": 20.0}  # a rescue takes nothing from the search's time budget
+    assert history.trials[0].ended_after == 28.0
+
+
+def test_time_in_which_configurations_are_refused_or_roles_take_turns_counts() -> None:
+    history = history_with_a_trial()  # proposed at 1, started at 2
+    history.apply(row(4, "rejected", trial=1, architecture="cnn", cause="too_long", why="", draw=0, config={}))
+    history.apply(row(7, "epoch", trial=0, attempt=1, epoch=1, val_loss=1.0, seconds=1.0))
+    assert history.seconds == {"search": 6.0}
+    other = {"architecture": "cnn", "config": {}, "seed": 0, "work": {"epochs": 3}, "method": "random"}
+    history.apply(row(9, "proposed", trial=1, role="retrain", **other))
+    history.apply(row(12, "epoch", trial=0, attempt=1, epoch=2, val_loss=1.0, seconds=1.0))
+    assert history.seconds == {"search": 8.0, "retrain": 3.0}
 
 
 def test_while_the_machine_slept_no_time_of_the_search_went_by() -> None:

@@ -12,7 +12,7 @@ import pytest
 from cluster.connect import connect, disconnect
 from cluster.dispatch import Dispatcher
 from cluster.history import History
-from cluster.launch import launch
+from cluster.launch import launch, launched
 from cluster.ledger import LEDGER, Ledger, read_rows
 from cluster.proposal import Proposal
 from cluster.resources import Host, Place, Slot
@@ -120,3 +120,28 @@ def test_there_is_room_for_what_the_living_hosts_hold_and_the_user_allows() -> N
     assert (place.slots, place.room(hosts[:1]), place.room([]), place.room(hosts, spare=1)) == (3, 2, 0, 4)
     assert Place(Slot(2, 0.0), hosts, max_concurrent=2).slots == 2
     assert place.host_cores == 2
+
+
+def test_nothing_is_shown_to_observers_that_were_closed(tmp_path: Path) -> None:
+    """The live table began again, with nobody to end it, and the terminal was left without its cursor."""
+
+    class Watching:
+        def __init__(self) -> None:
+            self.closed = False
+
+        def observe(self, row: dict[str, Any], history: History) -> None:
+            assert not self.closed
+
+        def close(self) -> None:
+            self.closed = True
+
+    watching = Watching()
+    with Ledger(tmp_path) as ledger:
+        dispatcher = Dispatcher(ledger, ("search",), lambda _: None, lambda *_: None, [watching])
+
+        def interrupt(_: Path) -> None:
+            dispatcher.interrupted = True
+
+        assert not launched(dispatcher, Place(Slot(1, 0.0), [Host(1, 0)]), interrupt)
+    assert watching.closed
+    assert [row["event"] for row in read_rows(tmp_path / LEDGER)] == ["interrupted"]

@@ -14,6 +14,7 @@ from cluster.progress import Progress
 from cluster.proposal import Proposal
 from cluster.resources import Host, Place, Slot, choose_slot, hosts_of, of_kind
 from cluster.shares import FINEST, MeasuredGpu, alone, grown, share, share_of, within_memory
+from foundation import RequestError
 
 GB = 10**9
 LARGE = MeasuredGpu("H100", 1, 80 * GB, 4 * GB, {1: 1.0, 2: 1.9, 4: 3.4, 8: 5.0, 16: 5.1})
@@ -254,6 +255,65 @@ def test_a_slot_stays_what_it_was_and_never_forgets_that_memory_is_short(
     calibrated = {"slot": {"cpus": 2, "gpus": 0.0, "memory": 5 * GB}}
     assert session.open_session(asked, calibrated).slot == slot
     assert session.open_session(asked, {"slot": {"cpus": 2, "gpus": 0.0}}).slot == Slot(2, 0.0)  # of an earlier version
+
+
+ASKED = dict.fromkeys(("address", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "epoch_timeout"))
+
+
+def on_hosts(monkeypatch: pytest.MonkeyPatch, *hosts: Host) -> None:
+    from cluster import session
+
+    monkeypatch.setattr(session, "connect", lambda _: None)
+    monkeypatch.setattr(session, "is_own_cluster", lambda: True)
+    monkeypatch.setattr(session, "hosts_of", lambda _: hosts)
+
+
+def test_on_a_smaller_machine_a_trial_gets_the_cores_there_are_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import session
+    from trainables.learned import Needs, worker_parameters
+
+    on_hosts(monkeypatch, Host(8, 0), Host(4, 0))
+    settings = {"cnn": {"device": "cpu", "threads": 16}}
+    calibrated = {"slot": {"cpus": 16, "gpus": 0.0}, "settings": settings}
+    said: list[str] = []
+    place = session.open_session(ASKED, calibrated, tell=said.append)
+    assert place.slot == Slot(8, 0.0)
+    assert said == ["No host has 16 cores for a trial: each gets 8, and figures may differ slightly."]
+    given = worker_parameters(Path("x"), {"sources": {}}, calibrated, place.slot.cpus, 30.0, Needs("", {}))
+    assert given["settings"] == {"cnn": {"device": "cpu", "threads": 8}}
+    on_hosts(monkeypatch, Host(4, 1.0), Host(64, 0))
+    assert session.open_session(ASKED, {"slot": {"cpus": 8, "gpus": 0.5}}).slot == Slot(4, 0.5)
+
+
+@pytest.mark.parametrize(("device", "gpus", "kind"), [("cuda", 0.25, "a GPU"), ("mps", 0.0, "Apple's GPU")])
+def test_what_was_measured_on_a_gpu_does_not_go_on_without_one(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: float, kind: str
+) -> None:
+    """Each trial would have ended as infeasible, within a second, until none was left."""
+    from cluster import session
+
+    on_hosts(monkeypatch, Host(8, 0))
+    monkeypatch.setattr("sys.platform", "linux")
+    settings = {"cnn": {"device": device, "threads": 1}}
+    calibrated = {"slot": {"cpus": 1, "gpus": gpus}, "settings": settings, "device": "Model X"}
+    with pytest.raises(RequestError) as caught:
+        session.open_session(ASKED, calibrated)
+    assert str(caught.value) == (
+        f"the trials of this experiment train on {kind} (Model X), and no host here has one: 8 cores and 0 GPUs. Go on "
+        "with it where there is one, or begin another with --name"
+    )
+
+
+def test_a_calibrated_slot_is_kept_where_hosts_of_unknown_kinds_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import session
+    from cluster.growth import Coming
+
+    on_hosts(monkeypatch, Host(1, 0))
+    monkeypatch.setattr(session, "is_own_cluster", lambda: False)
+    monkeypatch.setattr(session, "coming", lambda _: Coming(unknown=True))
+    monkeypatch.setattr(session, "room_comes", lambda *_: True)
+    calibrated = {"slot": {"cpus": 8, "gpus": 1.0}, "settings": {"cnn": {"device": "cuda", "threads": 8}}}
+    assert session.open_session(ASKED, calibrated).slot == Slot(8, 1.0)
 
 
 def test_ray_is_asked_for_what_the_slot_says() -> None:
