@@ -320,6 +320,20 @@ def test_a_rescued_trial_runs_to_its_end_whatever_the_rungs_say(ledger: Ledger) 
     assert events(ledger).count("ended") == 2
 
 
+def test_no_time_budget_ends_a_rescued_trial(ledger: Ledger) -> None:
+    run = dispatcher(ledger, decide=lambda *_: Decision(True, "too slow", rung=True))
+    run.hand_out("a")
+    run.report("a", started())
+    run.report("a", reported(1))
+    ledger.append("reopened", trial=0, why="rescue")
+    again = dispatcher(ledger)
+    again.deadline = 0.0
+    assert again.hand_out("b")["trial"] == 0  # type: ignore[index]
+    again.report("b", started(attempt=2))
+    again.report("b", reported(2, attempt=2))
+    assert ledger.history.trials[0].status == "completed"
+
+
 def test_an_interrupted_run_hands_out_its_unfinished_trials_first(ledger: Ledger) -> None:
     run = dispatcher(ledger, count=2)
     run.hand_out("a")

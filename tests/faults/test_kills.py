@@ -73,18 +73,25 @@ def test_one_worker_and_one_seed_decide_the_same_with_and_without_kills(storage:
     one = ("--max-concurrent", "1", "--cpus-per-trial", "1", "--seed", "3")
     faults = plant("trial.begin:kill:3", "trial.epoch:kill:7", "ledger.after_write:kill:25")
     figures = {}
-    for name, environment in (("calm", {}), ("killed", faults)):
+    for name, environment in (("killed", faults), ("calm", {}), ("again", {}), ("and again", {})):
         finished(storage / name, *asked(*one, "--name", name, trials=6), environment=environment)
         assert broken_promises(storage / name) == []
         history = read_history(storage / name)
+        assert (history.incarnation > 1) == (name == "killed")
+        assert history.calibrated is not None
+        settings = history.calibrated["settings"]
         figures[name] = [
             (record.config, [row["sentence"] for row in record.decisions], [row["val_loss"] for row in record.epochs])
             for record in history.trials.values()
         ]
         steady = ("trial", "status", "stop_reason", "epochs_run", "best_epoch", "val_accuracy")
         figures[name] += [{k: trial_row(r, "val_accuracy")[k] for k in steady} for r in history.trials.values()]
-    assert history.incarnation > 1
-    assert figures["calm"] == figures["killed"]
+        if name == "killed":
+            of_killed = settings
+        elif settings == of_killed:  # other work on the machine may have made another way the fastest
+            break
+    assert settings == of_killed, "the machine was measured differently four times"
+    assert figures[name] == figures["killed"]
 
 
 def test_a_driver_that_dies_while_it_extends_a_search_extends_it_once(storage: Path, asked, plant) -> None:

@@ -161,3 +161,12 @@ def test_what_a_users_file_cannot_do_is_said_of_it_with_the_remedy() -> None:
         "mine", dict(spaces.TRAINING_BASELINE), VIEWS.replace("found.view(len(found), -1)", "found.flatten(1)")
     )
     assert measure(right).settings["mine"].precision == "fp32"
+
+
+def test_the_speed_of_one_trial_is_not_that_of_several_beside_it() -> None:
+    found = {"cnn": {"fp32 channels_last": 100.0, "bf16 channels_last": 160.0}}
+    assert measured.single_speed(found, "cnn") == 160.0
+    found["cnn"] |= {"side by side": 900.0, "all cores": 500.0}  # each of several has a core: one trial has no more
+    assert measured.single_speed(found, "cnn") == 160.0
+    found["cnn"] |= {"side by side": 300.0}  # one trial has all cores
+    assert measured.single_speed(found, "cnn") == 500.0
