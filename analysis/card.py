@@ -99,7 +99,8 @@ def _use(description: Mapping[str, Any]) -> str:
             'for prediction in load_model(Path("THIS_FOLDER")).predict(["image.jpg"]):\n'
             "    print(prediction.path, prediction.label, prediction.probability)\n```",
             "Without convscout, once exported. Normalisation and class names are inside the file; decoding and scaling "
-            "are not (for images smaller than the model's, `INTER_LINEAR`):",
+            "are not (for images smaller than the model's, `INTER_LINEAR`; what is transparent has to be laid over "
+            "white before):",
             f"```python\n{_plain_python(description)}\n```",
             "As .pt2, which is code and is to be loaded only from people you trust:",
             '```python\nimport torch\n\nextra = {"classes": ""}\n'

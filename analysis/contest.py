@@ -84,9 +84,12 @@ def winner(contestants: Sequence[Contestant], metric: str) -> tuple[Contestant, 
     """
     sign = METRICS[metric]
     best = max(contestants, key=lambda each: (not each.n_failed, sign * each.at_chosen_epoch(metric)["mean"]))
+    mean = best.at_chosen_epoch(metric)["mean"]
     others = ", ".join(_figure(each, metric) for each in contestants if each is not best)
     against = f" against {others}" if others else ", the only contender"
-    return best, f"best mean {metric} on the validation images: {_figure(best, metric)}{against}"
+    ahead = any(sign * each.at_chosen_epoch(metric)["mean"] > sign * mean for each in contestants)
+    among = " of those that never failed" if ahead else ""
+    return best, f"best mean {metric}{among} on the validation images: {_figure(best, metric)}{against}"
 
 
 def _figure(contestant: Contestant, metric: str) -> str:

@@ -187,9 +187,11 @@ def find_model(word: str, storage: str, *, trust_code: bool = False) -> Model:
     An experiment named by its name is one's own, and the code of its model was run when it was searched. Raises
     `RequestError` like `model_folder` and `load_model`.
     """
-    return load_model(
-        model_folder(word, storage), trust_code=trust_code or not os.path.exists(os.path.expanduser(word))
+    folder = model_folder(word, storage)
+    by_name = (
+        not os.path.exists(os.path.expanduser(word)) or folder.parent == Path(storage, word).expanduser().resolve()
     )
+    return load_model(folder, trust_code=trust_code or by_name)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.importance import position
 from foundation import count
-from spaces.domains import Choice, Domain, bare, draw, is_number, plain
+from spaces.domains import Choice, Domain, bare, draw, grid, is_number, plain
 from spaces.knobs import Among, Between, Knob
 from spaces.space import Space
 
@@ -47,7 +47,11 @@ class Edge:
 
 
 def at_the_edge(
-    space: Space, rows: Sequence[tuple[Mapping[str, Any], float]], *, higher_is_better: bool = True
+    space: Space,
+    rows: Sequence[tuple[Mapping[str, Any], float]],
+    *,
+    higher_is_better: bool = True,
+    on_grid: bool = False,
 ) -> tuple[Edge, ...]:
     """Return the numeric knobs whose best trials lie at an edge of their range, in the order of the space.
 
@@ -55,8 +59,8 @@ def at_the_edge(
     left out. An edge is the outer 5 % of a range on its own scale, logarithmic or not, or the outermost value where
     values are further apart. Looked at are the best tenth of the trials in which the knob is active, 5 at least. The
     best trial must lie at the edge, and so many of the others that the probability of it is below 1 % (binomial),
-    were they drawn evenly from the range. Knobs that may not be widened at that end are left out. Nothing is found
-    where fewer than 5 trials have a knob.
+    were they drawn evenly from the range; `on_grid` from the points of its grid, two of which are its ends. Knobs that
+    may not be widened at that end are left out. Nothing is found where fewer than 5 trials have a knob.
     """
     finite = [row for row in rows if math.isfinite(row[1])]
     order = sorted(finite, key=lambda row: -row[1] if higher_is_better else row[1])
@@ -65,7 +69,9 @@ def at_the_edge(
         values = [config[name] for config, _ in order if name in config]
         if len(values) >= FEWEST_BEST and _numeric(knob.domain):
             best = values[: max(FEWEST_BEST, len(values) // BEST_SHARE)]
-            found += [edge for at_high in (False, True) if (edge := _edge(name, knob, best, at_high=at_high))]
+            inner, rng = bare(knob.domain), random.Random(name)
+            drawn = grid(knob.domain) if on_grid else [draw(inner, rng) for _ in range(DRAWS)]
+            found += [edge for at_high in (False, True) if (edge := _edge(name, knob, best, drawn, at_high=at_high))]
     return tuple(found)
 
 
@@ -75,20 +81,18 @@ def _numeric(domain: Domain) -> bool:
     return not isinstance(inner, Choice) or (len(inner.options) > 1 and all(map(is_number, inner.options)))
 
 
-def _edge(name: str, knob: Knob, best: Sequence[Any], *, at_high: bool) -> Edge | None:
-    """Return the finding at one end of a knob's range, None where there is none."""
+def _edge(name: str, knob: Knob, best: Sequence[Any], drawn: Sequence[Any], *, at_high: bool) -> Edge | None:
+    """Return the finding at one end of a knob's range, None where there is none; `drawn` are values by chance."""
     from scipy.stats import binom
 
     inner = bare(knob.domain)
-    rng = random.Random(name)
-    drawn = [draw(inner, rng) for _ in range(DRAWS)]
     limit = _limit(inner, at_high=at_high)
 
     def near(value: Any) -> bool:
         return bool(value == limit or abs(position(inner, value) - float(at_high)) <= EDGE)
 
     n_edge = sum(map(near, best))
-    chance = max(sum(map(near, drawn)) / DRAWS, 1 / DRAWS)
+    chance = max(sum(map(near, drawn)) / len(drawn), 1 / DRAWS)
     p_value = float(binom.sf(n_edge - 1, len(best), chance))
     if not near(best[0]) or p_value >= LEVEL or not _widens(knob, limit, at_high=at_high):
         return None

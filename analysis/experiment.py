@@ -18,7 +18,7 @@ from cluster.storage import find_run, read_experiment, trial_folder
 from foundation import RequestError
 from spaces import Space
 from trainables.cache import ImageCache, open_cache
-from trainables.validated import LOSSES, read_correct, read_losses
+from trainables.validated import read_correct, read_losses
 
 MODEL = "model"
 REFUSED_SHOWN = 20
@@ -79,10 +79,11 @@ class Experiment:
         """
         if "fold" in record.work:
             return None
-        folder = trial_folder(self.folder, record.trial)
-        if not (folder / LOSSES).exists():  # the epochs are chosen while the launch that trained them still runs
+        folder, n_epochs = trial_folder(self.folder, record.trial), len(record.epochs)
+        losses = read_losses(folder, n_epochs, self._n_val)
+        if losses is None:  # in a store there are more, while the launch that trained them still runs
             fetch_validated(self.folder, folder.relative_to(self.folder).as_posix())
-        losses = read_losses(folder, len(record.epochs), self._n_val)
+            losses = read_losses(folder, n_epochs, self._n_val)
         recorded = [row["val_loss"] for row in record.epochs]
         if losses is None or not np.allclose(losses.mean(axis=1, dtype=np.float64), recorded, rtol=1e-5):
             return None
@@ -142,9 +143,12 @@ def model_folder(word: str, storage: str) -> Path:
     path = Path(word).expanduser()
     if (path / "model.json").exists():
         return path
-    if path.is_dir() and not (path / LEDGER).exists():
-        return path  # what it lacks, loading it says
-    run = find_run(word, storage)
+    try:
+        run = find_run(word, storage)  # an experiment is named like its data, which may lie beside
+    except RequestError:
+        if path.is_dir() and not (path / LEDGER).exists():
+            return path  # what it lacks, loading it says
+        raise
     fetch(run, MODEL)
     if not (run / MODEL).is_dir():
         raise RequestError(f"{word} has no model yet: `convscout analyze {run_argument(run)}` trains it")

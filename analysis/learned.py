@@ -106,7 +106,8 @@ def _edges(experiment: Experiment, space: Space, records: Sequence[TrialRecord])
     for epoch in range(experiment.spec["epochs"], 0, -1):
         rows = _scores(records, experiment.metric, epoch)
         if len(rows) >= FEWEST_FOR_EDGES:
-            return at_the_edge(space, rows, higher_is_better=METRICS[experiment.metric] > 0)
+            better = METRICS[experiment.metric] > 0
+            return at_the_edge(space, rows, higher_is_better=better, on_grid=experiment.spec["method"] == "grid")
     return ()
 
 

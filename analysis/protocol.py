@@ -28,7 +28,7 @@ from cluster.naming import run_argument
 from cluster.record import TrialRecord
 from cluster.session import Tell, note_resumed
 from cluster.table import write_trials_csv
-from foundation import RequestError, fault, write_json
+from foundation import HaltError, RequestError, fault, write_json
 
 ANALYSIS, REPORT, PREDICTIONS = "analysis.json", "report.html", "test_predictions.npz"
 FORMAT = 4
@@ -80,11 +80,11 @@ def analyze(
             best, predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
             _show_on_board(ledger, analysis, predictions, tell)
         _write(folder, analysis, ledger)
-        if tested and (ablations := _ablations(experiment, ledger, best, ablate, quiet, address)):
+        if tested and not folds and (ablations := _ablations(experiment, ledger, best, ablate, quiet, address)):
             analysis["ablations"] = ablations
             _write(folder, analysis, ledger)
     if not tested:
-        raise RequestError(f"no final training finished, so there is no model: {folder / REPORT} says why")
+        raise HaltError(f"no final training finished, so there is no model: {folder / REPORT} says why")
     return analysis
 
 
@@ -187,7 +187,10 @@ def _alike(contestants: list[Contestant], folds: int) -> Json:
 def _ablations(
     experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool, address: str | None
 ) -> Json | None:
-    """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it."""
+    """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it.
+
+    Not with folds: the winner's runs are then of other images than those of what was ablated before.
+    """
     space = experiment.spaces[best.contender.record.architecture]
     ablations = Ablations(space, best, knobs, ledger.history, experiment.spec["seed"])
     if not ablations.variants and not ablations.left_out:

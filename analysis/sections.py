@@ -187,11 +187,14 @@ def _curves_sentence(contender: dict[str, Any]) -> str:
 
 
 def _value_range(contenders: list[dict[str, Any]], measure: str) -> tuple[float, float]:
-    """Return the range that all curves of a measure fit in, so that contenders share an axis."""
+    """Return the range that all curves of a measure fit in, so that contenders share an axis.
+
+    Those of runs that failed count only where there are no others: one that diverged would flatten the rest.
+    """
+    runs = [run for contender in contenders for run in contender["curves"]]
     return with_air(
         value
-        for contender in contenders
-        for run in contender["curves"]
+        for run in [run for run in runs if run["status"] == "completed"] or runs
         for split in ("train", "val")
         for value in run[f"{split}_{measure}"]
         if value is not None

@@ -91,7 +91,7 @@ def resizing(description: Mapping[str, Any]) -> str:
     _, height, width = description["image_shape"]
     what = "the centre square" if description["resize"] == "crop" else "the whole image, whatever its shape,"
     how = "a side that shrinks is averaged, one that grows is interpolated linearly"
-    return f"{what} is scaled to {width} x {height} pixels; {how}"
+    return f"{what} is scaled to {width} x {height} pixels; {how}; what is transparent is laid over white before"
 
 
 def with_air(values: Iterable[float]) -> tuple[float, float]:

@@ -70,8 +70,9 @@ def calibrate(
     """Train a few steps of each sample in every way that is allowed, and return the fastest.
 
     `precision` is `fp32`, `bf16`, or `auto`: then bf16 is taken only where the device has it and it is at least 1.2
-    times as fast. The memory format is channels-last unless the other is 1.1 times as fast; on a GPU steps are recorded
-    and replayed where that is 1.1 times as fast and trains alike. `cores` and `gpus` are those of a trial. With
+    times as fast. The memory format is channels-last unless the other is 1.1 times as fast; on a GPU the steps of
+    architectures that come with convscout are recorded and replayed where that is 1.1 times as fast and trains alike.
+    `cores` and `gpus` are those of a trial. With
     `host_cores`, so many trials `beside` each other are measured against one on all cores of the host, which is taken
     where it trains 1.1 times as many images a second. An architecture takes a second or two at 32 x 32. Raises
     `RequestError` for a user's architecture that cannot be trained on such images.
@@ -87,11 +88,9 @@ def calibrate(
         with _blamed(sample):
             speeds = _fastest(sample, data, ways)
         best = _best(speeds)
-        if device.type == "cuda" and trains_alike(
-            sample, image_shape, n_classes, captured := replace(best, captured=True)
-        ):
-            speeds |= _fastest(sample, data, [best, captured])
-            best = captured if speeds[captured] > GAIN_NEEDED["captured"] * speeds[best] else best
+        if device.type == "cuda":
+            best, more = _captured_or_not(sample, data, best)
+            speeds |= more
         settings[sample.architecture] = best
         figures[sample.architecture] = {_name(way): round(speed, 1) for way, speed in speeds.items()}
         if compares:
@@ -137,6 +136,19 @@ def all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
     beside = sum(1 / each["side by side"] for each in figures.values())
     alone = sum(1 / each["all cores"] for each in figures.values())
     return beside > GAIN_NEEDED["all cores"] * alone
+
+
+def _captured_or_not(sample: Sample, data: Dataset, best: Settings) -> tuple[Settings, dict[Settings, float]]:
+    """Return the best way, with its steps recorded where that pays, and what was measured for it.
+
+    What a user's own network decides in Python, as by a number drawn there, a recording would repeat for ever: it is
+    never recorded.
+    """
+    captured = replace(best, captured=True)
+    if sample.source is not None or not trains_alike(sample, data.image_shape, data.n_classes, captured):
+        return best, {}
+    speeds = _fastest(sample, data, [best, captured])
+    return (captured if speeds[captured] > GAIN_NEEDED["captured"] * speeds[best] else best), speeds
 
 
 def single_speed(figures: Mapping[str, Mapping[str, float]], architecture: str) -> float:

@@ -24,11 +24,9 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records CUDA graphs, all of one training in one pool of memory; `generators` are those that the work draws from,
-    besides torch's own."""
+    """Records CUDA graphs, all of one training in one pool of memory; torch itself notes what the work draws from."""
 
-    def __init__(self, *generators: torch.Generator) -> None:
-        self.generators = generators
+    def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
@@ -42,8 +40,6 @@ class CudaGraphs:
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record a graph; raises what torch raises where the work cannot be one, such as a wait for the device."""
         graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
-            graph.register_generator_state(generator)
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             work()
         return graph.replay

@@ -3,6 +3,7 @@
 Images are worked on a piece at a time: what can be done for many at once is, and threads meet only between pieces.
 """
 
+import errno
 import os
 import statistics
 import time
@@ -16,8 +17,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from foundation import fault
-from trainables.decode import BadImage, decode_and_fit, probe_size
+from foundation import HaltError, fault
+from trainables.decode import TOO_LITTLE_MEMORY, BadImage, decode_and_fit, probe_size
 from trainables.duplicates import signatures
 from trainables.images import Listing, Refused
 from trainables.rows import Rows
@@ -27,6 +28,8 @@ from trainables.sources import Reader
 # A piece is long enough to hide what handing it out costs, and short enough for all cores to finish together.
 _PIECE_SECONDS, _MOST_IN_PIECE, _FIRST = 0.01, 64, 8
 SHARED_SECONDS = 10.0  # what decoding must take here alone for other hosts to be asked
+# What is wrong with the host for a moment: a cache is kept for ever, and would lack the image.
+_OF_THE_HOST = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 T = TypeVar("T")
 
 
@@ -122,8 +125,12 @@ def decode_piece(source: Reader, paths: Sequence[str], start: int, size: int, re
         try:
             fitted, shape = decode_and_fit(source.read(path), size, resize)
         except BadImage as error:
+            if str(error) == TOO_LITTLE_MEMORY:
+                raise HaltError(f"{path}: {error}; end what else takes it, and run again") from error
             refused.append(Refused(path, str(error)))
         except OSError as error:
+            if error.errno in _OF_THE_HOST:
+                raise HaltError(f"{path} cannot be read now ({error.strerror}): nothing was decoded") from error
             refused.append(Refused(path, f"cannot be read ({error.strerror or error})"))
         else:
             fault("cache.image")

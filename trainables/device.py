@@ -122,7 +122,7 @@ def evaluation_batch(device_type: str, height: int, width: int, input_size: int 
     the system and given back each time: 1,000 images of 32 x 32 took the plain CNN 242 ms by 512 and 163 ms by 128,
     and 164 of 96 x 96 took a ResNet-50 6.1 s by 82 and 4.3 s by 16.
     """
-    pixels = max(height * width, (input_size or 0) ** 2)
+    pixels = max(height * width, input_size**2 if isinstance(input_size, int) else 0)
     most = max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
     return min(most, max(CPU_EVALUATION_IMAGES, CPU_EVALUATION_PIXELS // pixels)) if device_type == "cpu" else most
 

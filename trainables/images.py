@@ -116,6 +116,9 @@ def check_classes(where: str, items: Sequence[Item], classes: Iterable[str], pro
     if given and "train" not in given:
         problems.add(f"{where} has {' and '.join(sorted(map(str, given)))} but no train: training needs it")
         return
+    for split in sorted(map(str, given - {"train"})):
+        if sum(item.split == split for item in items) < 2:
+            problems.add(f"{where} has 1 image in {split}: two or more are needed to say anything of others")
     to_make = [split for split in ("val", "test") if split not in given]
     in_train = Counter(item.label for item in items if item.split in (None, "train"))
     anywhere = Counter(item.label for item in items)

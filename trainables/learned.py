@@ -168,7 +168,8 @@ def published_finding(spaces: Mapping[str, Sequence[Mapping[str, Any]]]) -> Find
 
 def _with_weights(spaces: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
     every = [row for rows in spaces.values() for row in rows if row["knob"] == "weights"]
-    return [row for row in every if "options" in row["domain"]]  # a user's own knob of that name may be a range
+    # A user's own knob of that name may be a range, or of numbers.
+    return [row for row in every if all(isinstance(each, str) for each in row["domain"].get("options", (None,)))]
 
 
 def _digest(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from trainables.decode import TOO_LITTLE_MEMORY
+from foundation import HaltError
 from trainables.decoding import Piece, decode_piece
 from trainables.files import CannotHelp, content_digest
 from trainables.images import Listing
@@ -54,10 +54,11 @@ def decode_order(order: Order) -> Answer:
         paths = order.paths[first : first + order.step]
         return decode_piece(order.reader, paths, order.start + first, order.size, order.resize)
 
-    with _TURN, ThreadPoolExecutor(order.threads) as pool:
-        pieces = list(pool.map(work, range(0, len(order.paths), order.step)))
-    if any(refusal.reason == TOO_LITTLE_MEMORY for piece in pieces for refusal in piece.refused):
-        raise CannotHelp(TOO_LITTLE_MEMORY)
+    try:
+        with _TURN, ThreadPoolExecutor(order.threads) as pool:
+            pieces = list(pool.map(work, range(0, len(order.paths), order.step)))
+    except HaltError as error:
+        raise CannotHelp(str(error.__cause__)) from error
     return Answer(pieces, order.reader.unsure, versions())
 
 

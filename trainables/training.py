@@ -206,7 +206,7 @@ class Training:
         if not self.settings.captured or self.team.size > 1 or self.batches.images.device.type != self.device.type:
             return None
         rate_on_device(self.optimizer, self.device)
-        return CapturedSteps(CudaGraphs(self.generator))
+        return CapturedSteps(CudaGraphs())
 
     def _step(self, number: int, parts: Sequence[Tensor], learning_rate: float, frozen: Frozen | None) -> None:
         """Take one optimizer step over its micro-batches; what is kept of frozen layers is read on the host."""

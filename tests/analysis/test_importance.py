@@ -164,3 +164,16 @@ def test_chance_puts_few_knobs_at_an_edge() -> None:
     for seed in range(30):
         found += at_the_edge(SPACE, [(config, float(rng.normal())) for config, _ in rows(40, seed)])
     assert len(found) <= 5  # of 30 searches with 5 numeric knobs
+
+
+def test_a_grid_has_a_third_of_its_trials_at_each_end_anyway() -> None:
+    middle = {"depth": 4, "batch_size": 32, "idle": 0.5}
+    made = best_at(learning_rate=0.1, **middle)
+    for config, _ in made[3:5]:
+        config["learning_rate"] = 0.01
+    assert [each.knob for each in at_the_edge(SPACE, made)] == ["learning_rate"]  # 3 of the best 5
+    assert at_the_edge(SPACE, made, on_grid=True) == ()
+    for config, _ in made[3:5]:
+        config["learning_rate"] = 0.1
+    (found,) = at_the_edge(SPACE, made, on_grid=True)
+    assert found.p_value == pytest.approx(1 / 3**5)

@@ -159,6 +159,7 @@ def test_a_contender_that_failed_with_a_seed_ranks_behind_one_that_never_did() -
     shaky = Contestant(Contender(trial(9, [0.5])), [trial(0, [0.9]), trial(1, [0.1], status="diverged")])
     best, why = winner([shaky, contestant([[0.6], [0.6]], "baseline")], "val_accuracy")
     assert best.name == "cnn baseline"
+    assert why.startswith("best mean val_accuracy of those that never failed on the validation images: cnn baseline")
     assert why.endswith("against cnn trial 9 0.9000 after 1 epoch (1 run, 1 more failed)")
 
 

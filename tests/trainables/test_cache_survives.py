@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from foundation import HaltError, RequestError
-from trainables import cache
+from trainables import cache, decoding
 from trainables.cache import open_cache, open_test, prepare
+from trainables.decode import TOO_LITTLE_MEMORY, BadImage
 from trainables.rows import Rows, write_array
 
 HOUSE = Path(__file__).parents[2]
@@ -275,3 +276,20 @@ def test_half_a_folder_is_made_again(data):
         path.unlink()
     assert prepare(str(data)).fingerprint == first.fingerprint
     assert len(open_test(first.folder)[2]) == sum(first.counts["test"].values())
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "Input/output error"), BadImage(TOO_LITTLE_MEMORY)])
+def test_what_is_wrong_with_the_host_for_a_moment_leaves_no_cache_that_lacks_an_image(data, root, monkeypatch, failure):
+    real, asked = decoding.decode_and_fit, []
+
+    def once(content, *given):
+        asked.append(content)
+        if len(asked) == 3:
+            raise failure
+        return real(content, *given)
+
+    monkeypatch.setattr(decoding, "decode_and_fit", once)
+    with pytest.raises(HaltError, match=r"cannot be read now|too little memory is free"):
+        prepare(str(data), image_size=32)
+    assert list(root.iterdir()) == []
+    assert not prepare(str(data), image_size=32).refused

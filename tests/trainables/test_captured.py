@@ -112,7 +112,7 @@ def test_a_graph_draws_new_random_numbers_each_time_and_follows_its_inputs() -> 
     device = torch.device("cuda")
     generator = torch.Generator(device).manual_seed(1)
     total = torch.zeros(1, device=device)
-    steps = CapturedSteps(CudaGraphs(generator))
+    steps = CapturedSteps(CudaGraphs())
 
     def work(parts: Sequence[Tensor]) -> None:
         total.add_(parts[0].sum() + torch.rand(1, generator=generator, device=device))

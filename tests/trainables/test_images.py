@@ -221,6 +221,10 @@ def test_key_of_many_files_is_quick(tmp_path):
             "1 to train and 1 for val, which must be made from them",
         ),
         (SPLIT[6:], "has test and val but no train: training needs it"),
+        (
+            [*SPLIT[:6], "val/cat/1.png", "val/dog/1.png", "test/cat/1.png"],
+            "has 1 image in test: two or more are needed to say anything of others",
+        ),
         ([*SPLIT, "cat/1.png"], "mixes splits (test, train, val) with other folders (cat)"),
     ],
 )

@@ -406,3 +406,16 @@ def test_pooling_before_an_activation_gives_and_teaches_the_same(activation: str
         (output.square().sum() + output.sum()).backward()
     for mine, other in zip(pooled.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_a_knob_of_ones_own_that_is_called_weights_gets_what_was_chosen():
+    source = (
+        "from torch import nn\n"
+        "def build(image_shape, classes, *, weights):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, int(weights)), nn.Linear(int(weights), classes))\n"
+    )
+    around = {"mean": [0], "deviation": [1], "source": source}
+    model = models.build_classifier("mine", (3, 8, 8), 5, {"weights": 7}, **around, weights=False)
+    assert model.net[1].out_features == 7
+    domain = {"options": [1, 2]}
+    assert _with_weights({"mine": [{"architecture": "mine", "knob": "weights", "domain": domain}]}) == []

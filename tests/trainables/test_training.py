@@ -193,7 +193,10 @@ def test_evaluation_batches_are_sized_by_what_the_network_sees(data: Dataset, mo
     training.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     predict(training.model, data.images[data.val], CPU)
     assert seen == [20, 10]  # 4 * 64 * 64 pixels are 20 images of 28 x 28
-    training.model.net.input_size = 64  # type: ignore[assignment]
+    training.model.net.input_size = 784  # type: ignore[assignment]  # as networks of one's own name what they take
+    predict(training.model, data.images[data.val], CPU)
+    assert seen == [20, 10] * 2
+    training.model.net.resizes_to = 64  # type: ignore[assignment]
     seen.clear()
     predict(training.model, data.images[data.val], CPU)
     training._validate()

@@ -92,8 +92,8 @@ class Classifier(nn.Module):
     @property
     def input_size(self) -> int | None:
         """The side in pixels to which the model resizes its images; None where it takes them as they are."""
-        size = getattr(self.net, "input_size", None)
-        return size if isinstance(size, int) else None
+        size: int | None = getattr(self.net, "resizes_to", None)
+        return size
 
     @property
     def augmented_views(self) -> int:
@@ -161,7 +161,7 @@ def build_classifier(
             f"unknown are {', '.join(unknown) or 'none'}, missing are {', '.join(missing) or 'none'}"
         )
     chosen = dict(knobs)
-    if not weights and "weights" in known:
+    if not weights and source is None and "weights" in known:  # a user's own knob of that name is theirs
         chosen["weights"] = "none"
     net = build(image_shape, classes, **chosen)
     mean, deviation = getattr(net, "normalisation", (mean, deviation))

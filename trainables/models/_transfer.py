@@ -46,7 +46,7 @@ class TransferModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.input_size = input_size
+        self.resizes_to = input_size
         self.frozen_epochs = frozen_epochs
         self.augmented_views = augmented_views
         leaves = [(name, module) for name, module in backbone.named_modules() if not list(module.children())]
@@ -99,9 +99,9 @@ class TransferModel(nn.Module):
         """Return images as the backbone takes them: of three channels and its size."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        size = (self.input_size, self.input_size)
+        size = (self.resizes_to, self.resizes_to)
         if images.shape[-2:] != size:
-            shrinking = max(images.shape[-2:]) > self.input_size
+            shrinking = max(images.shape[-2:]) > self.resizes_to
             images = F.interpolate(images, size, mode="bilinear", antialias=shrinking)
         return images
 
