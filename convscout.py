@@ -110,6 +110,7 @@ def search(
     """Search, or go on with the search of that name."""
     asked = {key: value for key, value in locals().items() if key not in ("config", "quiet")}
     asked["arch"] = tuple(arch or ())
+    from cluster.naming import command_line
     from search.run import folder_of
     from search.run import search as run_search
     from search.spec import make_spec
@@ -119,7 +120,7 @@ def search(
         folder_of(spec),
         run_search,
         spec,
-        command_line=shlex.join(sys.argv),
+        command_line=command_line(),
         quiet=quiet,
         on_request=lambda request: terminal.show_refused(request.cache.refused, errors),
     )
@@ -209,6 +210,7 @@ def analyze(
     quiet: options.Quiet = False,
 ) -> None:
     """Retrain the best and the baselines, choose the epochs, test once, write the report and the model."""
+    from cluster.naming import command_line
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
@@ -236,7 +238,7 @@ def analyze(
             say(sentence)
         say(f"Report: {folder / REPORT}\nModel:  {folder / MODEL}")
 
-    terminal.driven(folder, work, go_on=shlex.join(sys.argv))
+    terminal.driven(folder, work, go_on=command_line())
 
 
 @app.command()
@@ -248,6 +250,7 @@ def reproduce(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a trial again and compare it epoch by epoch; exit with 1 if any bit differs."""
+    from cluster.naming import command_line
     from cluster.storage import find_run
 
     folder = find_run(run, storage)
@@ -260,7 +263,7 @@ def reproduce(
         if not found.equal:
             raise typer.Exit(1)
 
-    terminal.driven(folder, work, go_on=shlex.join(sys.argv))
+    terminal.driven(folder, work, go_on=command_line())
 
 
 for command in (looking.runs, looking.show, looking.report, looking.tensorboard):

@@ -70,7 +70,8 @@ def plan(
         seed=spec.seed,
     )
     if as_json:
-        print(json.dumps(asdict(found) | {"analysis": asdict(analysis)}, indent=1))
+        more = {"analysis": asdict(analysis), **spent(found, analysis, price_per_hour)}
+        print(json.dumps(asdict(found) | more, indent=1))
         return
     _show_architectures(found)
     for sentence in sentences(found, analysis, spec, price_per_hour):
@@ -108,10 +109,16 @@ def sentences(found: "Plan", analysis: "Price", spec: "SearchSpec", price_per_ho
 
 def _used(found: "Plan", analysis: "Price", price_per_hour: float | None) -> str:
     """Return what both take of the machines, and what that costs: the medians."""
+    both = spent(found, analysis, price_per_hour)
+    said = f"Together: {both['machine_hours']:.2g} {'GPU-hours' if found.slot.gpus else 'core-hours'}"
+    return f"{said}." if both["cost"] is None else f"{said}, {both['cost']:.2f} at {price_per_hour:g} an hour."
+
+
+def spent(found: "Plan", analysis: "Price", price_per_hour: float | None) -> dict[str, float | None]:
+    """Return the median hours of GPUs, or of cores where none is used, that both take, and what they cost."""
     hours = (found.seconds.middle + analysis.seconds.middle) / 3600
-    share, of = (found.slot.gpus, "GPU-hours") if found.slot.gpus else (found.slot.cpus, "core-hours")
-    said = f"Together: {hours * found.slots * share:.2g} {of}"
-    return f"{said}, {hours * price_per_hour:.2f} at {price_per_hour:g} an hour." if price_per_hour else f"{said}."
+    of_machines = hours * found.slots * (found.slot.gpus or found.slot.cpus)
+    return {"machine_hours": of_machines, "cost": None if price_per_hour is None else hours * price_per_hour}
 
 
 def _time(span: "Span") -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,12 +217,12 @@ def finish(outcome: Any) -> None:
 def driven(folder: Path, work: Callable[["Lock"], None], go_on: str | None = None) -> NoReturn:
     """Do the work in a supervised process that holds the experiment's lock, and exit as it did."""
     from cluster.ledger import LEDGER
-    from cluster.naming import run_argument
+    from cluster.naming import command_line, run_argument
     from cluster.supervise import CRASHED, INTERRUPTED, supervise
 
     def again() -> str:
         begun = (folder / LEDGER).exists()
-        return go_on or (f"convscout resume {run_argument(folder)}" if begun else shlex.join(sys.argv))
+        return go_on or (f"convscout resume {run_argument(folder)}" if begun else command_line())
 
     drive = lambda lock: exit_code(lambda: work(lock), CRASHED, again)  # noqa: E731
     code = exit_code(lambda: supervise(folder, drive, tell), again=again)

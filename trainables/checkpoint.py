@@ -50,8 +50,9 @@ def save(folder: Path, attempt: int, epoch: int, state: dict[str, Any], identity
         manifest = {"sha256": digest, "bytes": (beside / STATE).stat().st_size, "identity": identity}
         (beside / MANIFEST).write_text(json.dumps(manifest))
     fault("checkpoint.after_rename")
-    own = [each for each in _newest_first(folder) if _is_of(each, identity)]
-    for each in set(_newest_first(folder)) - set(own[:KEPT]):
+    # An earlier attempt's from this epoch on is damaged: this attempt has gone on from one before.
+    own = [each for each in _newest_first(folder) if _is_of(each, identity) and _before(each, attempt, epoch)]
+    for each in set(_newest_first(folder)) - {path, *own[: KEPT - 1]}:
         shutil.rmtree(each, ignore_errors=True)
     return Saved(path, epoch, digest, time.monotonic() - began)
 
@@ -171,9 +172,19 @@ def load(folder: Path, identity: str | None = None) -> Loaded:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    numbers = {path: re.fullmatch(r"a(\d+)-e(\d+)", path.name) for path in folder.glob("a*-e*")}
-    found = {path: (int(match[2]), int(match[1])) for path, match in numbers.items() if match}
+    found = {path: numbers for path in folder.glob("a*-e*") if (numbers := _numbers(path))}
     return sorted(found, key=found.__getitem__, reverse=True)
+
+
+def _numbers(path: Path) -> tuple[int, int] | None:
+    """Return epoch and attempt of a checkpoint, None for what is none."""
+    match = re.fullmatch(r"a(\d+)-e(\d+)", path.name)
+    return (int(match[2]), int(match[1])) if match else None
+
+
+def _before(path: Path, attempt: int, epoch: int) -> bool:
+    of_epoch, of_attempt = _numbers(path) or (0, 0)
+    return of_epoch < epoch or of_attempt > attempt
 
 
 def _is_of(path: Path, identity: str) -> bool:

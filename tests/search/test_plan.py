@@ -116,7 +116,7 @@ def test_a_trial_begins_when_a_slot_is_free() -> None:
 
 def test_what_is_said_of_a_plan() -> None:
     from analysis.price import Price
-    from planning import sentences
+    from planning import sentences, spent
 
     found = Plan(
         (EXACT,),
@@ -145,6 +145,9 @@ def test_what_is_said_of_a_plan() -> None:
         "Disk: little.",
         "Patience will end trials earlier than reckoned here: how many, only their curves can say.",
     ]
+    assert "Together: 1.5 GPU-hours, 0.00 at 0 an hour." in sentences(found, price, asked(), 0.0)
+    assert spent(found, price, 4.0) == {"machine_hours": 1.5, "cost": 6.0}  # of --json
+    assert spent(found, price, None)["cost"] is None
     learns_nothing = sentences(found, price, asked(time_budget="2h", method="asha"), None)
     assert learns_nothing[1] == "Of 8 trials, 6 [5 to 8] begin within the time budget."
     in_time = replace(found, begun=Span(8, 8, 8))

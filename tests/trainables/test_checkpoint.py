@@ -33,12 +33,21 @@ def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_newest_is_that_of_the_highest_epoch_then_attempt(tmp_path: Path) -> None:
-    for attempt, epoch in ((2, 9_999), (1, 10_001), (100, 10_000), (99, 10_000)):
+    for attempt, epoch in ((2, 9_999), (99, 10_000), (100, 10_001), (100, 10_002)):
         checkpoint.save(tmp_path, attempt, epoch, state(epoch), OURS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e10001", "a100-e10000"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a100-e10001", "a100-e10002"]
     loaded = checkpoint.load(tmp_path, OURS)
     assert loaded.state is not None
-    assert loaded.state["training"]["tensor"][0] == 10_001
+    assert loaded.state["training"]["tensor"][0] == 10_002
+
+
+def test_the_one_that_was_gone_on_from_stays_and_the_damaged_ones_after_it_go(tmp_path: Path) -> None:
+    for epoch in (8, 9):
+        checkpoint.save(tmp_path, 1, epoch, state(epoch), OURS)
+    (tmp_path / "a01-e0009" / checkpoint.STATE).write_bytes(b"damaged")
+    assert checkpoint.load(tmp_path, OURS).path == tmp_path / "a01-e0008"
+    checkpoint.save(tmp_path, 2, 9, state(9), OURS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a01-e0008", "a02-e0009"]
 
 
 def test_one_of_another_configuration_is_named_and_refused_and_makes_room(tmp_path: Path) -> None:
