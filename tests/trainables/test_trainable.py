@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-
 from trainables.batches import Grace
 from trainables.epoch_result import EpochResult
 from trainables.together import Alone
