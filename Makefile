@@ -86,6 +86,7 @@ bench-long: $(SETUP)
 	$(BIN)/python benchmarks/overhead.py --trials 1000 $(KEEP)
 	$(BIN)/python benchmarks/occupancy.py --trials 200 $(KEEP)
 	$(BIN)/python benchmarks/together.py $(KEEP)
+	$(BIN)/python benchmarks/sharing.py $(KEEP)
 	$(BIN)/python benchmarks/plan.py $(KEEP)
 
 # The peers have an environment of their own: they want other versions than ours.

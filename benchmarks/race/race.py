@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prepare import prepare
-from table import FIRST, OURS, read_runs, table, whole_repeats, wins
+from table import FIRST, OURS, most_images, read_runs, table, whole_repeats, wins
 from whereabouts import sentence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -106,6 +106,7 @@ def main() -> None:
     text = table(runs, options.seconds)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     said = [f"Ours had the best validation accuracy in {wins(runs)} of {len(repeats)} repeats."]
+    said.append(most_images(runs))
     said += [f"{name} failed in {count} more, which are left out." for name, count in failed.items()]
     said += [sentence(repeats, options.seconds), conditions(out, len(repeats), options.seconds)]
     alone = options.peers[0] if len(options.peers) == 1 else None

@@ -13,6 +13,7 @@ from typing import Any
 from scipy.stats import ttest_1samp
 
 OURS = "ours"
+WANTED = 2.5  # times the images of the best of the others
 FIRST = 8  # configurations that all begin with
 ENDED = ("0", "killed")  # how a contestant ends that has not failed
 
@@ -169,6 +170,18 @@ def whole_repeats(out: Path, names: Sequence[str]) -> tuple[list[Path], Counter[
 def read_runs(repeats: Sequence[Path], names: Sequence[str], limit_seconds: float) -> dict[str, list[Run]]:
     """Return each contestant's runs, repeat by repeat."""
     return {name: [read_run(repeat / name, limit_seconds) for repeat in repeats] for name in names}
+
+
+def most_images(runs: Mapping[str, Sequence[Run]]) -> str:
+    """Return how many times the images of whoever else trained most ours were trained on, over the repeats."""
+    others = zip(*(its for name, its in runs.items() if name != OURS), strict=True)
+    ratios = [ratio(mine.images, max(run.images for run in its)) for mine, its in zip(runs[OURS], others, strict=True)]
+    reached = sum(each > WANTED for each in ratios)
+    middle = spread(ratios, lambda value: f"{value:.2f}")
+    return (
+        f"Ours trained {middle} times the images of whoever else trained most, more than {WANTED} times in {reached} of "
+        f"{len(ratios)}."
+    )
 
 
 def wins(runs: Mapping[str, Sequence[Run]]) -> int:
