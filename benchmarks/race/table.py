@@ -178,10 +178,8 @@ def most_images(runs: Mapping[str, Sequence[Run]]) -> str:
     ratios = [ratio(mine.images, max(run.images for run in its)) for mine, its in zip(runs[OURS], others, strict=True)]
     reached = sum(each > WANTED for each in ratios)
     middle = spread(ratios, lambda value: f"{value:.2f}")
-    return (
-        f"Ours trained {middle} times the images of whoever else trained most, more than {WANTED} times in {reached} of "
-        f"{len(ratios)}."
-    )
+    share = f"more than {WANTED} times in {reached} of {len(ratios)}"
+    return f"Ours trained {middle} times the images of whoever else trained most, {share}."
 
 
 def wins(runs: Mapping[str, Sequence[Run]]) -> int:
