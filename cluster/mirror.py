@@ -20,6 +20,7 @@ from foundation import RequestError, write_json
 
 RECORD, FETCHING = ".mirror.json", ".mirror.lock"
 CHECKPOINT, VALIDATED = "checkpoint", "val_"  # what workers store, on whatever host
+MODEL = "model"  # the folder of the model that ships
 APART = frozenset({"ledger", "lease", CHECKPOINT})  # folders that are not mirrored file by file
 LOCAL = frozenset({"ledger.jsonl", "ledger.lock"})
 STORE_SECONDS = 20.0
@@ -140,8 +141,8 @@ def store_answers(folder: Path) -> bool:
 class Uploader:
     """Stores the files of a mirror that have changed, every `STORE_SECONDS` and at the end.
 
-    TensorBoard files that it has seen and that are there no more are removed from the store as well: the points of
-    the new ones would stand beside theirs. A store that refuses is tried again; at the end it is an error.
+    TensorBoard files and files of the model that it has seen and that are there no more are removed from the store as
+    well: the points of the new ones would stand beside theirs, an old export beside a new model. A store that refuses is tried again; at the end it is an error.
     """
 
     def __init__(self, store: Remote, folder: Path) -> None:
@@ -174,7 +175,7 @@ class Uploader:
             changed = [name for name, state in files.items() if self._record.get(name, ("", 0, 0))[1:] != state]
             for name, version in zip(changed, at_once(self._stored, changed), strict=True):
                 self._record[name] = version
-            gone = [name for name in self._seen - set(files) if Path(name).name.startswith(EVENTS)]
+            gone = [name for name in self._seen - set(files) if _goes_with_others(name)]
             at_once(self.store.remove, gone)
             for name in gone:
                 self._record.pop(name, None)
@@ -208,6 +209,10 @@ def _walk(folder: Path, below: str, found: "Callable[[str, os.DirEntry[str]], ob
 def _is_mirrored(name: str) -> bool:
     parts = name.split("/")
     return not (APART & set(parts)) and name not in LOCAL and not any(part.startswith(".") for part in parts)
+
+
+def _goes_with_others(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(EVENTS) or name.startswith(f"{MODEL}/")
 
 
 def _is_validated(name: str) -> bool:

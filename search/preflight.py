@@ -92,8 +92,10 @@ class _Kept:
         self.largest = max(self.largest, getattr(output, "nbytes", 0))
 
     def _keep(self, tensor: Any) -> Any:
-        self._tensors.append(tensor)
-        return tensor
+        # Not the tensor itself: where an operation keeps its own result, they would hold each other, out of sight of
+        # the garbage collector: 66 KB for each trial of a search, for ever.
+        self._tensors.append(kept := tensor.detach())
+        return kept
 
     def but_for(self, parameters: Iterable[Any]) -> list[int]:
         """Return the bytes of each storage that was kept, those of the parameters left out; one seen twice is one."""

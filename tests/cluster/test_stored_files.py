@@ -70,6 +70,24 @@ def _noting(method: object, names: list[str], at: int) -> object:
     return noted
 
 
+def test_an_old_export_does_not_come_back_beside_a_new_model(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = experiment_folder(s3, "digits")
+    with Ledger(folder) as ledger:
+        ledger.append("experiment", name="digits", trials=1)
+        (folder / "model").mkdir()
+        for name in ("weights.safetensors", "model.onnx"):
+            (folder / "model" / name).write_text("first")
+    with Ledger(folder):
+        (folder / "model" / "model.onnx").unlink()
+        (folder / "model" / "weights.safetensors").write_text("second")
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path))
+    there = experiment_folder(s3, "digits")
+    fetch(there, "model")
+    assert {file.name: file.read_text() for file in (there / "model").iterdir()} == {"weights.safetensors": "second"}
+
+
 def test_a_file_changed_here_is_not_overwritten_by_the_object_it_came_from(s3: str) -> None:
     folder = experiment_folder(s3, "digits")
     Remote(s3).write("digits/report.html", b"drawn")

@@ -1,7 +1,9 @@
+import gc
 import random
 from contextlib import nullcontext
 
 import pytest
+import torch
 
 import spaces
 from search.preflight import preflight
@@ -119,3 +121,15 @@ def test_what_the_way_back_needs_is_counted_and_grows_with_the_image() -> None:
     assert large.largest_bytes == config["filters"] * 64 * 64 * 4  # the first convolution's, in float32
     parameters = (small.state_bytes - 200_000) / 12
     assert small.kept_bytes < 4 * parameters  # which are not counted
+
+
+def test_nothing_of_a_model_that_was_looked_at_stays_in_memory() -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    preflight("cnn", spaces.load("cnn").baseline, (3, 32, 32), 10)
+    before = tensors()
+    assert preflight("cnn", spaces.load("cnn").baseline, (3, 32, 32), 10).kept_bytes > 0
+    assert preflight("vgg11", spaces.load("vgg11").baseline, (3, 32, 32), 10).kept_bytes > 0
+    assert tensors() == before
