@@ -216,7 +216,7 @@ def analyze(
     folder = find_run(run, storage)
 
     def work(lock: "Lock") -> None:
-        from analysis.experiment import MODEL
+        from cluster.mirror import MODEL
         from analysis.protocol import REPORT
         from analysis.protocol import analyze as run_analysis
         from analysis.summary import sentences

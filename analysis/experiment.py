@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.course import search_results
 from cluster.history import History
 from cluster.ledger import LEDGER, read_history
-from cluster.mirror import fetch, fetch_validated
+from cluster.mirror import MODEL, fetch, fetch_validated
 from cluster.naming import run_argument
 from cluster.record import TrialRecord
 from cluster.storage import find_run, read_experiment, trial_folder
@@ -20,7 +20,6 @@ from spaces import Space
 from trainables.cache import ImageCache, open_cache
 from trainables.validated import read_correct, read_losses
 
-MODEL = "model"
 REFUSED_SHOWN = 20
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from analysis.deploy import write_model
 from analysis.evaluate import restored
-from analysis.experiment import MODEL, Experiment
-from cluster.mirror import fetch_checkpoint
+from analysis.experiment import Experiment
+from cluster.mirror import MODEL, fetch_checkpoint
 from cluster.record import TrialRecord
 from cluster.storage import checkpoint_folder, versions
 from foundation import RequestError, count

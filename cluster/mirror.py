@@ -142,7 +142,8 @@ class Uploader:
     """Stores the files of a mirror that have changed, every `STORE_SECONDS` and at the end.
 
     TensorBoard files and files of the model that it has seen and that are there no more are removed from the store as
-    well: the points of the new ones would stand beside theirs, an old export beside a new model. A store that refuses is tried again; at the end it is an error.
+    well: the points of the new ones would stand beside theirs, an old export beside a new model. A store that refuses
+    is tried again; at the end it is an error.
     """
 
     def __init__(self, store: Remote, folder: Path) -> None:
