@@ -216,10 +216,10 @@ def analyze(
     folder = find_run(run, storage)
 
     def work(lock: "Lock") -> None:
-        from cluster.mirror import MODEL
         from analysis.protocol import REPORT
         from analysis.protocol import analyze as run_analysis
         from analysis.summary import sentences
+        from cluster.mirror import MODEL
 
         found = run_analysis(
             folder,
