@@ -80,11 +80,12 @@ def _as_calibrated(calibrated: Row, hosts: Sequence[Host], others_may_come: bool
     """Return the slot that was calibrated; of a larger machine's, what these hosts have of it."""
     slot = Slot(**calibrated["slot"])
     kinds = {each["device"] for each in calibrated.get("settings", {}).values()}
-    if others_may_come or (slot.how_many(hosts) and ("mps" not in kinds or sys.platform == "darwin")):
+    no_mps = "mps" in kinds and sys.platform != "darwin"
+    if others_may_come or (slot.how_many(hosts) and not no_mps):
         return slot
-    able = [host for host in hosts if host.gpus >= min(slot.gpus, 1)] if "mps" not in kinds else []
+    able = [] if no_mps else [host for host in hosts if host.gpus >= min(slot.gpus, 1)]
     if not able and hosts:
-        kind = "Apple's GPU" if "mps" in kinds else "a GPU"
+        kind = "Apple's GPU" if no_mps else "a GPU"
         raise RequestError(
             f"the trials of this experiment train on {kind} ({calibrated['device']}), and no host here has one: "
             f"{hosts_in_words(hosts)}. Go on with it where there is one, or begin another with --name"

@@ -285,6 +285,15 @@ def test_on_a_smaller_machine_a_trial_gets_the_cores_there_are_and_says_so(monke
     assert session.open_session(ASKED, {"slot": {"cpus": 8, "gpus": 0.5}}).slot == Slot(4, 0.5)
 
 
+def test_another_mac_has_fewer_cores_and_the_same_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import session
+
+    on_hosts(monkeypatch, Host(8, 0))
+    monkeypatch.setattr("sys.platform", "darwin")
+    calibrated = {"slot": {"cpus": 10, "gpus": 0.0}, "settings": {"cnn": {"device": "mps", "threads": 10}}}
+    assert session.open_session(ASKED, calibrated).slot == Slot(8, 0.0)
+
+
 @pytest.mark.parametrize(("device", "gpus", "kind"), [("cuda", 0.25, "a GPU"), ("mps", 0.0, "Apple's GPU")])
 def test_what_was_measured_on_a_gpu_does_not_go_on_without_one(
     monkeypatch: pytest.MonkeyPatch, device: str, gpus: float, kind: str
