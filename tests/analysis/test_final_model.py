@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis import ship
+from analysis import deploy, ship
 from analysis.experiment import model_folder
 from foundation import RequestError
 
@@ -29,3 +29,8 @@ def test_an_experiment_is_found_by_its_name_beside_data_of_that_name(
     (tmp_path / "runs" / "photos" / "model").mkdir(parents=True)
     (tmp_path / "runs" / "photos" / "ledger.jsonl").touch()
     assert model_folder("photos", "runs") == tmp_path / "runs" / "photos" / "model"
+    trusted: list[bool] = []
+    monkeypatch.setattr(deploy, "load_model", lambda _, trust_code: trusted.append(trust_code))
+    deploy.find_model("photos", "runs")  # by its name it is one's own
+    deploy.find_model("runs/photos", "runs")
+    assert trusted == [True, False]

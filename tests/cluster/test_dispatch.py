@@ -321,17 +321,19 @@ def test_a_rescued_trial_runs_to_its_end_whatever_the_rungs_say(ledger: Ledger) 
 
 
 def test_no_time_budget_ends_a_rescued_trial(ledger: Ledger) -> None:
-    run = dispatcher(ledger, decide=lambda *_: Decision(True, "too slow", rung=True))
+    proposal = Proposal("search", "cnn", {}, 0, {"epochs": 3, "schedule_epochs": 3}, "random")
+    run = Dispatcher(ledger, ["search"], lambda _: proposal, lambda *_: Decision(True, "too slow", rung=True))
     run.hand_out("a")
     run.report("a", started())
     run.report("a", reported(1))
     ledger.append("reopened", trial=0, why="rescue")
-    again = dispatcher(ledger)
+    again = Dispatcher(ledger, ["search"], lambda _: None, lambda *_: None)
     again.deadline = 0.0
     assert again.hand_out("b")["trial"] == 0  # type: ignore[index]
     again.report("b", started(attempt=2))
-    again.report("b", reported(2, attempt=2))
-    assert ledger.history.trials[0].status == "completed"
+    for epoch in (2, 3):
+        again.report("b", reported(epoch, attempt=2))
+    assert (ledger.history.trials[0].status, len(ledger.history.trials[0].epochs)) == ("completed", 3)
 
 
 def test_an_interrupted_run_hands_out_its_unfinished_trials_first(ledger: Ledger) -> None:
