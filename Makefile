@@ -88,6 +88,7 @@ bench-long: $(SETUP)
 	$(BIN)/python benchmarks/together.py $(KEEP)
 	$(BIN)/python benchmarks/sharing.py $(KEEP)
 	$(BIN)/python benchmarks/plan.py $(KEEP)
+	$(BIN)/python benchmarks/alarms.py $(KEEP)
 
 # The peers have an environment of their own: they want other versions than ours.
 $(RACE)/set-up: $(SETUP) benchmarks/race/requirements.txt

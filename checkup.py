@@ -96,4 +96,4 @@ def _probes(data: str | None) -> list[Any]:
         cache = cache_of(data) if data else None
     except RequestError:  # has been said
         cache = None
-    return needs(cache.folder, {}, parcel).probes() if cache else []
+    return needs(cache.folder, {}, {}, parcel).probes() if cache else []

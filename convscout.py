@@ -151,7 +151,8 @@ def resume(
 
     folder = find_run(run, storage)
     trials = trials_wanted(folder, trials)  # now: a driver that starts again must not add them again
-    go_on = f"convscout resume {run_argument(folder)}{_at(address)}"
+    asked = {"trials": trials, **given}  # it may be interrupted before that is kept
+    go_on = f"convscout resume {run_argument(folder)}{''.join(_option(*each) for each in asked.items())}"
     terminal.drive_search(folder, run_resume, folder, go_on=go_on, trials=trials, overrides=given, quiet=quiet)
 
 
@@ -173,9 +174,14 @@ def rescue(
     terminal.drive_search(folder, run_rescue, folder, trial, go_on=go_on, address=address, quiet=quiet)
 
 
+def _option(name: str, value: object) -> str:
+    """Return an option as it is typed, nothing without a value."""
+    return "" if value is None else f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+
+
 def _at(address: str | None) -> str:
     """Return the option of a command that goes on at an address: it is kept only once a cluster has answered there."""
-    return f" --address {shlex.quote(address)}" if address else ""
+    return _option("address", address)
 
 
 @app.command()

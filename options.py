@@ -51,7 +51,7 @@ CpusPerTrial = Annotated[int | None, Option(help="CPU cores of a trial")]
 GpusPerTrial = Annotated[str | None, Option(help="GPUs of a trial, a share of one, or auto: measured (default 1)")]
 MaxConcurrent = Annotated[int | None, Option(help="The most trials side by side")]
 Address = Annotated[str | None, Option(help="Of a Ray cluster (default: this machine, or as before)")]
-Precision = Annotated[str | None, Option(help="auto (default: measured), fp32 or bf16")]
+Precision = Annotated[str | None, Option(help="auto (default: measured), fp32 (TF32 on GPUs) or bf16")]
 CheckpointEvery = Annotated[str | None, Option(help="How much training a kill may cost a trial (default 30s)")]
 EpochTimeout = Annotated[
     str | None, Option(help="An epoch that takes longer has hung (default: 10 times the trial's longest)")

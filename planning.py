@@ -71,7 +71,7 @@ def plan(
     )
     if as_json:
         more = {"analysis": asdict(analysis), **spent(found, analysis, price_per_hour)}
-        print(json.dumps(asdict(found) | more, indent=1))
+        print(json.dumps(asdict(found) | more, indent=1, allow_nan=False))
         return
     _show_architectures(found)
     for sentence in sentences(found, analysis, spec, price_per_hour):

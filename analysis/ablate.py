@@ -20,6 +20,7 @@ from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.proposal import Proposal
 from cluster.record import TrialRecord
+from cluster.session import Tell
 from foundation import Problems, unknown_word
 from spaces import Space
 from spaces.domains import active, grid, plain, same
@@ -68,10 +69,11 @@ class Ablations:
             for run in self.winner.runs
         ]
 
-    def train(self, ledger: Ledger, quiet: bool, address: str | None) -> None:
+    def train(self, ledger: Ledger, quiet: bool, tell: Tell, address: str | None) -> None:
         """Train what the ledger does not have; raises KeyboardInterrupt when it was interrupted."""
         wanted = sum(len(self.proposals(name)) for name in self.variants)
-        run_trials(ledger, (ROLE,), self.next_work, what="ablation", wanted=wanted, quiet=quiet, address=address)
+        options: dict[str, Any] = {"quiet": quiet, "tell": tell, "address": address}
+        run_trials(ledger, (ROLE,), self.next_work, what="ablation", wanted=wanted, **options)
 
     def results(self, history: History, experiment: Experiment) -> dict[str, Any]:
         """Return the part of `analysis.json` that says what each variant reaches on the validation images.

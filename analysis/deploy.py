@@ -24,6 +24,7 @@ from torch import nn
 
 from analysis.card import model_card
 from analysis.experiment import model_folder
+from cluster.storage import NAME_PATTERN
 from foundation import Problems, RequestError, cell, folder_written_beside, write_json, written_beside
 from trainables.decode import BadImage, decode_and_fit
 from trainables.files import Listed
@@ -188,8 +189,8 @@ def find_model(word: str, storage: str, *, trust_code: bool = False) -> Model:
     `RequestError` like `model_folder` and `load_model`.
     """
     folder = model_folder(word, storage)
-    by_name = (
-        not os.path.exists(os.path.expanduser(word)) or folder.parent == Path(storage, word).expanduser().resolve()
+    by_name = NAME_PATTERN.fullmatch(word) is not None and (
+        not os.path.exists(word) or folder.parent == Path(storage, word).expanduser().resolve()
     )
     return load_model(folder, trust_code=trust_code or by_name)
 

@@ -67,8 +67,7 @@ def analyze(
         chosen = contenders(ledger.history, experiment.metric, finalists)
         check_knobs(ablate, chosen, experiment.spaces)
         plan = Plan(chosen, seeds, experiment.spec["seed"], folds, experiment.image_losses, retrain_workers)
-        if not reopen_test:
-            _refuse_to_reopen(ledger, plan)
+        _refuse_to_reopen(ledger, plan, allowed=reopen_test)
         note_resumed(ledger, experiment.asked, tell)
         train(plan, ledger, quiet, tell, address)
         contestants = [plan.contestant(ledger.history, contender) for contender in chosen]
@@ -80,8 +79,9 @@ def analyze(
             best, predictions = _choose_and_test(experiment, ledger, analysis, tested, finals)
             _show_on_board(ledger, analysis, predictions, tell)
         _write(folder, analysis, ledger)
-        if tested and not folds and (ablations := _ablations(experiment, ledger, best, ablate, quiet, address)):
-            analysis["ablations"] = ablations
+        if tested and not folds and (ablations := _ablations(experiment, ledger, best, ablate)):
+            ablations.train(ledger, quiet, tell, address)
+            analysis["ablations"] = ablations.results(ledger.history, experiment)
             _write(folder, analysis, ledger)
     if not tested:
         raise HaltError(f"no final training finished, so there is no model: {folder / REPORT} says why")
@@ -107,13 +107,13 @@ def _finals(ledger: Ledger, plan: Plan, contestant: Contestant) -> list[TrialRec
     return [record for record in found(ledger.history, asked) if record.status == "completed"]
 
 
-def _refuse_to_reopen(ledger: Ledger, plan: Plan) -> None:
+def _refuse_to_reopen(ledger: Ledger, plan: Plan, *, allowed: bool) -> None:
     """Raise `RequestError` if the test images were opened before, for other models than the plan asks for.
 
     Fewer of the same are others, too: opened for them, the test would be read once more.
     """
     history = ledger.history
-    if not history.tests_opened:
+    if allowed or not history.tests_opened:
         return
     if plan.next_work(history) or _final_trials(ledger, plan) != history.tests_opened[-1]["finals"]:
         raise RequestError(
@@ -184,19 +184,14 @@ def _alike(contestants: list[Contestant], folds: int) -> Json:
     return {"sigma_seed": spread.sigma, "sentence": unknown if folds else spread.sentence, "group": group}
 
 
-def _ablations(
-    experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str], quiet: bool, address: str | None
-) -> Json | None:
-    """Train and return what one knob at a time does to the chosen contender; None where nobody has asked for it.
+def _ablations(experiment: Experiment, ledger: Ledger, best: Contestant, knobs: Sequence[str]) -> Ablations | None:
+    """Return who finds out what one knob at a time does to the chosen contender; None where nobody has asked for it.
 
     Not with folds: the winner's runs are then of other images than those of what was ablated before.
     """
     space = experiment.spaces[best.contender.record.architecture]
     ablations = Ablations(space, best, knobs, ledger.history, experiment.spec["seed"])
-    if not ablations.variants and not ablations.left_out:
-        return None
-    ablations.train(ledger, quiet, address)
-    return ablations.results(ledger.history, experiment)
+    return ablations if ablations.variants or ablations.left_out else None
 
 
 def _tested(

@@ -111,6 +111,7 @@ def reproduce(
             quiet=quiet,
             workers=original.workers,
             address=address,
+            tell=tell,
         )
         again = next(record for record in reversed(history.of_role(ROLE)) if record.work["of"] == trial)
         if not again.epochs:

@@ -183,6 +183,7 @@ def train(plan: Plan, ledger: Ledger, quiet: bool, tell: Tell = lambda _: None, 
         tell(sentence)
     wanted = plan.wanted(ledger.history)
     options: dict[str, Any] = {"wanted": wanted, "quiet": quiet, "workers": plan.workers, "address": address}
+    options["tell"] = tell
     run_trials(ledger, ROLES, plan.next_work, what="analysis", **options)
 
 
@@ -196,6 +197,7 @@ def run_trials(
     quiet: bool,
     workers: int = 1,
     address: str | None = None,
+    tell: Tell = lambda _: None,
 ) -> None:
     """Train the unfinished trials of some roles and those that `next_work` proposes, none of them stopped early.
 
@@ -214,9 +216,9 @@ def run_trials(
             f"{folder} has not trained anything yet: `convscout resume {run_argument(folder)}` goes on with it"
         )
     asked = experiment["spec"] | ({"address": address} if address else {})
-    place = open_session(asked, calibrated, folder)
+    place = open_session(asked, calibrated, folder, tell)
     keep_address(folder, asked["address"])
-    needed = needs(Path(experiment["data"]["cache"]), experiment["spaces"], parcel)
+    needed = needs(Path(experiment["data"]["cache"]), experiment["spaces"], experiment["sources"], parcel)
     check_hosts(needed.probes())
     if workers > 1:
         place.check_team(workers)
@@ -233,7 +235,7 @@ def run_trials(
         slots = place.slots if number == 1 else 1
         watching = watchers(folder, experiment, roles, slots, what=what, wanted=wanted, quiet=quiet)
         dispatcher = Dispatcher(ledger, roles, these, lambda *_: None, watching, in_order=slots == 1, workers=number)
-        if not _run(dispatcher, place, folder, experiment, calibrated, needed, number):
+        if not _run(dispatcher, place, folder, experiment, calibrated, needed, number, tell):
             raise KeyboardInterrupt
 
 
@@ -245,6 +247,7 @@ def _run(
     calibrated: Row,
     needed: Needs,
     workers: int,
+    tell: Tell,
 ) -> bool:
     """Run the dispatcher's trials, each by so many workers; return False when that was interrupted."""
     from trainables.team_worker import train_together  # imports ray: not before
@@ -253,7 +256,7 @@ def _run(
     given = place.slot.cpus, experiment["spec"]["checkpoint_every"], needed, trial_store(folder)
     parameters = worker_parameters(folder, experiment, calibrated, *given)
     if workers == 1:
-        return launch(ImageTrainable, dispatcher, place, parameters)
+        return launch(ImageTrainable, dispatcher, place, parameters, tell)
     from cluster.launch_together import launch_together
 
     return launch_together(train_together, dispatcher, place, workers, parameters)

@@ -8,7 +8,8 @@ from measure import HOUSE as HOUSE  # the rooms are found from here on
 
 import spaces
 from trainables.batches import Dataset
-from trainables.calibrate import Sample, calibrate
+from trainables.calibrate import calibrate
+from trainables.samples import Sample
 from trainables.settings import Settings
 from trainables.training import Training
 

@@ -9,8 +9,9 @@ import torch
 from measure import Figures, options, ratios, table, tell
 
 import spaces
-from trainables.calibrate import Sample, calibrate
+from trainables.calibrate import calibrate
 from trainables.device import best_device, name_of
+from trainables.samples import Sample
 from trainables.side_by_side import measure_rates
 
 SHAPE, CLASSES, EPOCH_IMAGES = (3, 32, 32), 10, 5000

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from cluster.connect import HOST_SECONDS, connect, is_own_cluster, named_hosts
@@ -34,13 +35,19 @@ def requested(config: Mapping[str, Any]) -> Any:
 
     Every worker imports it: `cluster.tune_hooks` would take another 0.15 s.
     """
+    return _request(config["slot"])
+
+
+@lru_cache(64)
+def _request(slot: str) -> Any:
+    """Return one object for all trials that ask for the same: Ray keeps it with each."""
     from ray.tune import PlacementGroupFactory
 
-    asked = json.loads(config["slot"])
-    if not asked["not_on"]:
-        return asked["slot"]
+    asked = json.loads(slot)
     names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
     bundle = {names[name]: number for name, number in asked["slot"].items()}
+    if not asked["not_on"]:
+        return PlacementGroupFactory([bundle])
     elsewhere = {"ray.io/node-id": f"!in({','.join(asked['not_on'])})"}
     return PlacementGroupFactory([bundle], bundle_label_selector=[elsewhere])
 

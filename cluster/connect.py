@@ -30,8 +30,6 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and our TensorBoard events replace them
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the ledger has them
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Ray sees no metrics: our hooks decide
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's own state is never read back
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "PL_DISABLE_FORK": "1",  # Tune wants it in its workers
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a banner even when told to be silent
 }

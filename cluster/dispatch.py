@@ -4,10 +4,10 @@ It holds the whole logic of a launch and knows no Ray. Nothing else writes rows 
 """
 
 import bisect
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from cluster.budget import Budget
 from cluster.history import History
 from cluster.ledger import Ledger
 from cluster.proposal import Decision, Proposal
@@ -69,7 +69,7 @@ class Dispatcher:
         self.hung: dict[str, str] = {}  # Ray's trial id -> why its worker was ended
         records = self.history.of_role(*roles)
         self.waiting = [record.trial for record in records if record.live and record.workers == workers]
-        self.deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+        self.budget = Budget(self.history, roles[0], budget_seconds)
         self.interrupted = False
         self.halt: Exception | None = None
         self.wake: Callable[[], None] = lambda: None  # called on a halt: whoever runs the trials looks at it now
@@ -81,6 +81,7 @@ class Dispatcher:
     def write(self, event: str, **fields: Any) -> Row:
         """Append a row and show it to the observers."""
         row = self.ledger.append(event, **fields)
+        self.budget.row_written()
         for observer in self.observers:
             observer.observe(row, self.history)
         return row
@@ -88,7 +89,7 @@ class Dispatcher:
     @property
     def out_of_time(self) -> bool:
         """Whether the time budget is used up."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self.budget.used_up
 
     @property
     def stopping(self) -> bool:

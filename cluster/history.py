@@ -49,11 +49,12 @@ class History:
         self.interruptions: list[Row] = []
         self.resumes: list[Row] = []
         self.growths: list[Row] = []
-        # By role, rescued trials apart as `rescue`: time between rows of its trials, without start-up and sleep.
+        # By role: time between rows of its trials, without start-up and sleep; as `rescue` while only such trials run.
         self.seconds: Counter[str] = Counter()
         self.alone: set[int] = set()  # trials that no other may run beside: their hosts were short of memory
         self.longest_first: dict[int, float] = {}  # by how often its trial had changed its layers: of a first epoch
         self._last: tuple[int, str | None, float] = (0, None, 0.0)
+        self._searching: set[int] = set()  # trials of the search that run now, but for rescued ones
         # What proposals and decisions of the search ask for, by architecture: none of them goes through all trials.
         self._searched: defaultdict[str, list[TrialRecord]] = defaultdict(list)
         self._refused: defaultdict[str, list[Row]] = defaultdict(list)
@@ -88,7 +89,9 @@ class History:
         """Fold one row in."""
         row = _shared(row)
         self.last_seq = row["seq"]
-        self.incarnation = max(self.incarnation, row["incarnation"])
+        if row["incarnation"] > self.incarnation:
+            self.incarnation = row["incarnation"]
+            self._searching.clear()
         if fold := self._fold.get(row["event"]):
             fold(row)
         self._count_seconds(row)
@@ -97,7 +100,9 @@ class History:
         """Count the time since the row before for the role of that one's trial, if this one's is of the same run."""
         incarnation, before, time = self._last
         event, record = row["event"], self.trials.get(row.get("trial", -1))
-        role = None if record is None else "rescue" if record.reopened else record.role
+        role = None if record is None else record.role
+        if record and record.reopened and not self._searching:
+            role = "rescue"
         if event == "rejected":  # of a trial that is to come
             role = "search"
         if before and incarnation == row["incarnation"] and (role or event == "interrupted"):
@@ -105,6 +110,11 @@ class History:
         if record and event == "ended":
             record.ended_after = self.seconds[record.role] + (self.seconds["rescue"] if record.reopened else 0.0)
         self._last = row["incarnation"], role, row["time"]
+
+    @property
+    def counting(self) -> str | None:
+        """The key in `seconds` for which the time since the last row will count, None for the time of a start-up."""
+        return self._last[1]
 
     def of_role(self, *roles: str) -> list[TrialRecord]:
         """Return the trials of some roles (`search`, `retrain`, `final`, `reproduce`), in order of their number."""
@@ -140,8 +150,9 @@ class History:
 
     def _slot_grown(self, row: Row) -> None:
         self.growths.append(row)
-        if self.calibrated:  # where trials go on, they go on with this one
-            self.calibrated = self.calibrated | {"slot": row["slot"]}
+        if self.calibrated:  # where trials go on, they go on with this one; a smaller machine had fewer cores for each
+            before = self.calibrated["slot"]
+            self.calibrated = self.calibrated | {"slot": row["slot"] | {"cpus": before["cpus"]}}
 
     def _extended(self, row: Row) -> None:
         self.trials_wanted = row["trials"]
@@ -168,12 +179,15 @@ class History:
         record = self.trials[row["trial"]]
         record.attempts = row["attempt"]
         record.started.append(row)
+        if record.role == "search" and not record.reopened:
+            self._searching.add(record.trial)
         record.n_params = row.get("n_params", record.n_params)
 
     def _lost(self, row: Row) -> None:
         record = self.trials[row["trial"]]
         record.attempts = max(record.attempts, row["attempt"])
         record.lost.append(row)
+        self._searching.discard(record.trial)
         if row["alone"]:
             self.alone.add(record.trial)
 
@@ -200,6 +214,7 @@ class History:
         record = self.trials[row["trial"]]
         record.status, record.stop_reason = row["status"], row.get("stop_reason")
         record.error, record.ended_time = row.get("error"), row["time"]
+        self._searching.discard(record.trial)
         record.forget_place()
 
     def _chosen(self, row: Row) -> None:

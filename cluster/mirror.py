@@ -79,12 +79,12 @@ def fetch_files(store: Remote, folder: Path, names: tuple[str, ...]) -> dict[str
     at_once(lambda name: store.fetch(name, folder / name), news)
     for name in news:
         record[name] = (wanted[name].version, *_state(folder / name))
-    if "" in names:
-        for name in [name for name in record if name not in wanted]:
-            del record[name]
-            if Path(name).name.startswith(EVENTS):  # written again by another host, under another name
-                (folder / name).unlink(missing_ok=True)
-    if news or "" in names:
+    gone = [name for name in record if name not in wanted and ("" in names or name.split("/")[0] in names)]
+    for name in gone:
+        del record[name]
+        if _goes_with_others(name):  # another host has written them again, under other names, or another model
+            (folder / name).unlink(missing_ok=True)
+    if news or gone or "" in names:
         _write(folder, record)
     return record
 
@@ -124,7 +124,10 @@ def kept_fetched(folder: Path, name: str) -> Iterator[None]:
 def store_file(path: Path, folder: Path) -> None:
     """Store one file of a mirror now; nothing for a folder that is no mirror."""
     if store := store_of(folder):
-        store.store(path, path.relative_to(folder).as_posix())
+        name, state = path.relative_to(folder).as_posix(), _state(path)
+        store.store(path, name)
+        with fetching(folder):
+            _write(folder, _read(folder) | {name: (_version(store, name), *state)})
 
 
 def store_answers(folder: Path) -> bool:
@@ -187,8 +190,7 @@ class Uploader:
     def _stored(self, name: str) -> Version:
         state = _state(self.folder / name)  # before it is stored: what changes meanwhile is stored again
         self.store.store(self.folder / name, name)
-        stored = self.store.info(name)
-        return (stored.version if stored else "", *state)
+        return (_version(self.store, name), *state)
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
@@ -223,6 +225,11 @@ def _is_validated(name: str) -> bool:
 def _is_known(folder: Path, name: str, stored: Stored, known: Version | None) -> bool:
     """Whether a file here is the object, or newer than it: changed here since, while the object has not."""
     return known is not None and known[0] == stored.version and (folder / name).exists()
+
+
+def _version(store: Remote, name: str) -> str:
+    stored = store.info(name)
+    return stored.version if stored else ""
 
 
 def _state(path: Path) -> tuple[int, int]:

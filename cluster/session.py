@@ -81,21 +81,22 @@ def _as_calibrated(calibrated: Row, hosts: Sequence[Host], others_may_come: bool
     slot = Slot(**calibrated["slot"])
     kinds = {each["device"] for each in calibrated.get("settings", {}).values()}
     no_mps = "mps" in kinds and sys.platform != "darwin"
-    if others_may_come or (slot.how_many(hosts) and not no_mps):
+    if not no_mps and (others_may_come or slot.how_many(hosts)):
         return slot
-    able = [] if no_mps else [host for host in hosts if host.gpus >= min(slot.gpus, 1)]
-    if not able and hosts:
+    if no_mps or (hosts and all(host.gpus < min(slot.gpus, 1) for host in hosts)):
         kind = "Apple's GPU" if no_mps else "a GPU"
         raise RequestError(
             f"the trials of this experiment train on {kind} ({calibrated['device']}), and no host here has one: "
-            f"{hosts_in_words(hosts)}. Go on with it where there is one, or begin another with --name"
+            f"{hosts_in_words(hosts) or 'none has joined'}. Go on with it where there is one, or begin another with "
+            "--name"
         )
+    able = [host for host in hosts if host.gpus >= slot.gpus]
     fewer = min(slot.cpus, max((int(host.cpus) for host in able), default=slot.cpus))
     if 0 < fewer < slot.cpus:
         tell(f"No host has {count(slot.cpus, 'core')} for a trial: each gets {fewer}, and figures may differ slightly.")
         slot = replace(slot, cpus=fewer)
     if slot.memory and not slot.how_many(hosts) and replace(slot, memory=0).how_many(hosts):
-        slot = alone(slot, hosts)  # they have less memory than when it was measured
+        slot = alone(slot, able)  # they have less memory than when it was measured
     return slot if slot.how_many(hosts) else choose_slot(hosts, slot.cpus, slot.gpus)  # which says why not
 
 

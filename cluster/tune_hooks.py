@@ -8,17 +8,20 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ray
 from ray.air.execution._internal import actor_manager
 from ray.air.execution.resources.fixed import FixedResourceManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune import tune as tune_run
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable import metadata
 
 from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
@@ -50,12 +53,24 @@ def cause_of(said: str) -> str:
 @contextmanager
 def patched_tune() -> Iterator[None]:
     """Put right what Tune does not do as trials need it, in private parts of the pinned Ray."""
-    with killed_workers_are_losses(), free_workers_go_to_who_waits():
+    with ExitStack() as patches:
+        patches.enter_context(killed_workers_are_losses())
+        patches.enter_context(free_workers_go_to_who_waits())
+        patches.enter_context(nothing_is_kept_of_ended_trials())
         if is_own_cluster():
-            with waiting_workers_are_used(), slots_are_counted_here():
-                yield
-        else:
-            yield
+            patches.enter_context(waiting_workers_are_used())
+            patches.enter_context(slots_are_counted_here())
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, instead: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, instead)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 class WorkerKilled(RayActorError):
@@ -78,11 +93,8 @@ def killed_workers_are_losses() -> Iterator[None]:
             exception = WorkerKilled(error_msg=f"{type(exception).__name__}: {said[:300]}")
         original(self, tracked_actor_task, exception)
 
-    manager._actor_task_failed = failed
-    try:
+    with _replaced(manager, "_actor_task_failed", failed):
         yield
-    finally:
-        manager._actor_task_failed = original
 
 
 @contextmanager
@@ -92,12 +104,8 @@ def waiting_workers_are_used() -> Iterator[None]:
     Tune asks for some variables in a worker's environment. They are there, since Ray's processes are children of
     this one, but Ray would start another process for whoever asks: 5 s later the first batch would come.
     """
-    original = class_cache._ActorClassCache.get
-    class_cache._ActorClassCache.get = lambda self, trainable: ray.remote(trainable)
-    try:
+    with _replaced(class_cache._ActorClassCache, "get", lambda self, trainable: ray.remote(trainable)):
         yield
-    finally:
-        class_cache._ActorClassCache.get = original
 
 
 @contextmanager
@@ -107,12 +115,8 @@ def slots_are_counted_here() -> Iterator[None]:
     A reservation is confirmed by a task, which takes a waiting worker away: Ray gives a trial no worker that ever ran
     a task.
     """
-    original = tune_controller.PlacementGroupResourceManager
-    tune_controller.PlacementGroupResourceManager = FixedResourceManager
-    try:
+    with _replaced(tune_controller, "PlacementGroupResourceManager", FixedResourceManager):
         yield
-    finally:
-        tune_controller.PlacementGroupResourceManager = original
 
 
 @contextmanager
@@ -135,11 +139,23 @@ def free_workers_go_to_who_waits() -> Iterator[None]:
             return False
         return bool(original(self, trial))
 
-    tune_controller.TuneController._maybe_reuse_cached_actor = reuse
-    try:
+    with _replaced(tune_controller.TuneController, "_maybe_reuse_cached_actor", reuse):
         yield
-    finally:
-        tune_controller.TuneController._maybe_reuse_cached_actor = original
+
+
+@contextmanager
+def nothing_is_kept_of_ended_trials() -> Iterator[None]:
+    """Let Tune not gather what nobody asks it for: the ledger is the only state.
+
+    It keeps mean, extremes and last values of every number in a report, and when the last trial has ended it writes the
+    state of all to a file and looks for what each has logged.
+    """
+    with (
+        _replaced(metadata._TrainingRunMetadata, "update_metric", lambda *_, **__: None),
+        _replaced(tune_controller.TuneController, "checkpoint", lambda *_, **__: None),
+        _replaced(tune_run, "ExperimentAnalysis", lambda **_: SimpleNamespace(trials=[])),
+    ):
+        yield
 
 
 def living_hosts() -> list[Host]:

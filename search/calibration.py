@@ -17,7 +17,7 @@ from search.sharing import Shares, by_gpu, by_host_memory
 from spaces import Space
 
 if TYPE_CHECKING:
-    from trainables.calibrate import Sample
+    from trainables.samples import Sample
 
 DRAWS = 20
 
@@ -71,7 +71,7 @@ def measured(request: Request, trials: int) -> dict[str, Any]:
 
 def _samples(request: Request) -> list["Sample"]:
     """Return what is trained of each architecture where its speed is measured."""
-    from trainables.calibrate import Sample
+    from trainables.samples import Sample
 
     spaces, sources = request.spaces, request.sources
     return [Sample(name, _possible(request, space), sources.get(name)) for name, space in spaces.items()]

@@ -61,7 +61,8 @@ def _reckoned(request: Request, space: Space, config: Config) -> Largest | None:
     if found.impossible:
         return None
     _, height, width = request.cache.image_shape
-    at_once = evaluation_batch(best_device(gpus=0).type, height, width, config.get("input_size"))
+    side = None if space.architecture in request.sources else config.get("input_size")
+    at_once = evaluation_batch(best_device(gpus=0).type, height, width, side)
     evaluated = min(request.n_val, at_once)
     training = int(config["batch_size"]) * (found.kept_bytes + 2 * found.largest_bytes)
     of_images = max(training, 3 * evaluated * found.largest_bytes)

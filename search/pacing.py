@@ -32,7 +32,7 @@ class Paces:
     """What an architecture's configurations take: seconds per epoch, and seconds to build a model.
 
     The first is the baseline; the first `known` are what a search proposes, in its order, the others are drawn from the
-    same space. `error` is that of a single pace, as a share; `most` is how many trials it can have.
+    same space. `error` is that of a single pace, as a share; `most` is how many trials it can have, None without end.
     """
 
     architecture: str
@@ -40,7 +40,7 @@ class Paces:
     known: int
     begin_seconds: float
     error: float
-    most: float = math.inf
+    most: int | None = None
 
 
 def measured_paces(request: Request, calibrated: Mapping[str, Any], place: Place) -> list[Paces]:
@@ -60,7 +60,7 @@ def measured_paces(request: Request, calibrated: Mapping[str, Any], place: Place
         of_epoch = tuple(n_train * each + REPORT_SECONDS for each in every)
         learns = request.spec.method.startswith("tpe")
         points = METHODS[request.spec.method]().points
-        most = 1 + points(request.spaces[name]) if points else math.inf
+        most = 1 + points(request.spaces[name]) if points else None
         paces.append(Paces(name, of_epoch, min(STARTUP, len(every)) if learns else len(every), begin, error, most))
     return paces
 
@@ -69,8 +69,8 @@ def _trained(
     request: Request, calibrated: Mapping[str, Any], place: Place, drawn: Mapping[str, Drawn]
 ) -> dict[str, dict[int, "Pace"]]:
     """Return what was measured of some of the drawn configurations, by architecture and their place among them."""
-    from trainables.calibrate import Sample
     from trainables.pace import measure_pace
+    from trainables.samples import Sample
     from trainables.settings import Settings
 
     chosen = [(name, index) for name, configs in drawn.items() for index in _spread([count for _, count in configs])]

@@ -85,7 +85,7 @@ def plan(
         place.slot,
         place.slots,
         place.grows and place.slots < min(spec.trials, spec.max_concurrent or spec.trials),
-        any("weights" in space.knobs for space in request.spaces.values()),
+        any("weights" in space.knobs for name, space in request.spaces.items() if name not in request.sources),
         calibrated["device"],
         disk,
     )
@@ -113,7 +113,7 @@ def simulate(
     """
     stops = stopping(spec.epochs, spec.grace_images) if METHODS[spec.method]().stops_early else Stopping()
     times = max(30, min(SIMULATIONS, SIMULATED_TRIALS // spec.trials))
-    rounds = ([(each, nth) for each in paces if nth < each.most] for nth in range(spec.trials))
+    rounds = ([(each, nth) for each in paces if each.most is None or nth < each.most] for nth in range(spec.trials))
     dealt = list(itertools.islice(itertools.chain.from_iterable(rounds), spec.trials))
     budget = spec.time_budget or math.inf
     most_seconds = budget / stops.whole_epochs(spec.epochs)

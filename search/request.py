@@ -104,7 +104,7 @@ def load_spaces(spec: SearchSpec) -> tuple[dict[str, Space], dict[str, str]]:
             sources[space.architecture] = Path(name).read_text(encoding="utf-8")
     problems.raise_if_any()
     if spec.weights:
-        transfer = [name for name, space in loaded.items() if "weights" in space.knobs]
+        transfer = [name for name, space in loaded.items() if "weights" in space.knobs and name not in sources]
         if not transfer:
             raise RequestError(f"--weights {spec.weights}: none of {', '.join(loaded)} takes pretrained weights")
         for name in transfer:
@@ -126,7 +126,8 @@ def default_architectures() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def needs_of(request: Request, send: Send) -> Needs:
     """Return what trials of a request read from their host's disk; `send` brings it to hosts that have it not."""
-    return needs(request.cache.folder, {name: space.rows() for name, space in request.spaces.items()}, send)
+    rows = {name: space.rows() for name, space in request.spaces.items()}
+    return needs(request.cache.folder, rows, request.sources, send)
 
 
 def describe_experiment(request: Request, command_line: str) -> dict[str, Any]:

@@ -183,7 +183,9 @@ def train(
 
     experiment = read_experiment(folder)
     rungs = stopping(spec.epochs, spec.grace_images) if planner.method.stops_early else None
-    options: dict[str, Any] = {"budget_seconds": budget_seconds, "stopping": rungs, "quiet": quiet}
+    rescued = any(record.live and record.reopened for record in ledger.history.of_role("search"))
+    bound = None if rescued else budget_seconds  # of the time left: what is rescued runs to its end
+    options: dict[str, Any] = {"budget_seconds": bound, "stopping": rungs, "quiet": quiet}
     watching = watchers(folder, experiment, ("search",), place.slots, what="search", **options)
     dispatcher = Dispatcher(
         ledger,

@@ -14,8 +14,8 @@ from search.largest import Largest, largest
 from search.request import Request
 
 if TYPE_CHECKING:
-    from trainables.calibrate import Sample
     from trainables.footprint import Footprint
+    from trainables.samples import Sample
     from trainables.settings import Settings
 
 PROCESS_BYTES = 400_000_000  # of a worker that trains nothing, libraries left out: Python, Ray and torch
@@ -172,8 +172,8 @@ def _footprints(
     n_val: int,
 ) -> dict[str, "Footprint | None"]:
     """Measure the largest configurations in this process, one after the other."""
-    from trainables.calibrate import Sample
     from trainables.footprint import measure_footprint
+    from trainables.samples import Sample
 
     return {
         each.architecture: measure_footprint(

@@ -102,7 +102,7 @@ def test_a_plan_of_the_same_request_says_what_comes_and_leaves_nothing(
     assert ended.value.code == 0
     written = capsys.readouterr()
     assert "a few configurations are trained for half a minute" in written.err
-    plan = json.loads(written.out)
+    plan = json.loads(written.out, parse_constant=pytest.fail)  # JSON has no infinity
     assert plan["trials"] == {"cnn": 3, "alexnet": 3}
     assert plan["reached"]["cnn"] == {"1": 3.0, "3": pytest.approx(2, abs=0.5)}
     assert 6 < plan["epochs"]["low"] <= plan["epochs"]["middle"] <= plan["epochs"]["high"] <= 24

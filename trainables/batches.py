@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from foundation import seed_from
 from trainables.cache import ImageCache
-from trainables.device import free_bytes
+from trainables.device import memory_bytes
 from trainables.recipe import Recipe
 
-DEVICE_MEMORY_SHARE = 0.3  # of a GPU's free memory; the rest is for the model, its gradients and activations
+MOST_OF_FREE = 0.6
+DEVICE_MEMORY_SHARE = 0.3  # of a GPU's memory; the rest is for the model, its gradients and activations
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ class Batches:
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        self.images = on_device(dataset.images, device)
+        free, total = (0, 0) if device.type == "cpu" else memory_bytes(device)
+        # Of all of it: how many trials share a GPU is planned so, and those that come first leave less free.
+        most_bytes = min(round(free * MOST_OF_FREE), round(total * DEVICE_MEMORY_SHARE))
+        self.images = on_device(dataset.images, device, most_bytes)
         self.labels = torch.from_numpy(np.asarray(dataset.labels)).to(self.images.device)
         self.device = device
 
@@ -92,13 +96,12 @@ class Batches:
         return self.labels[indices].to(self.device, non_blocking=True)
 
 
-def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array as a tensor: a copy on the device where that has room, else the array itself on the host."""
+def on_device(array: NDArray[Any], device: torch.device, most_bytes: int) -> Tensor:
+    """Return an array as a tensor: a copy on the device if it takes at most so many bytes there, else on the host."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the map is read-only on purpose: nothing here writes to it
         tensor = torch.from_numpy(array)
-    resident = device.type == "cpu" or array.nbytes <= free_bytes(device) * DEVICE_MEMORY_SHARE
-    return tensor.to(device) if resident else tensor
+    return tensor.to(device) if device.type == "cpu" or array.nbytes <= most_bytes else tensor
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 
 from foundation import RequestError
+from trainables.alike import trains_alike
 from trainables.batches import Dataset
 from trainables.device import (
     best_device,
@@ -21,6 +20,7 @@ from trainables.device import (
     name_of,
     wait_until_idle,
 )
+from trainables.samples import Sample, begun, lengthen, noise
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -32,18 +32,11 @@ ROUNDS = 10  # of one sample on a busy machine, the best of 4 was off by 30 %
 ROUNDS_TOGETHER = 3
 SECONDS = 3.0  # per architecture; large images take longer, and fewer rounds then do
 IDLE_SECONDS = 6.0  # at most; workers that start beside take 4 s
-ALIKE, ALIKE_EPOCHS, ALIKE_BATCH = 0.1, 6, 16
-AUGMENTATIONS = ("flip", "shift", "rotation", "zoom", "shear", "cutout")
+# On a GPU an epoch is of several steps: of a single one, starting its kernels and waiting for its end would take most.
+# So many seconds of them and so many steps at the most, and batches of so many pixels.
+ON_GPU, GPU_PIXELS = (0.3, 20), 2**21
+CPU_PIXELS = 2**16
 MOST_SIDE_BY_SIDE = 16  # more measure the same
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A model to measure: its architecture, a configuration, and the text of a user's own file."""
-
-    architecture: str
-    config: Mapping[str, Any]
-    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,16 +74,14 @@ def calibrate(
     settings: dict[str, Settings] = {}
     figures: dict[str, dict[str, float]] = {}
     precisions = ("fp32", "bf16")[: 1 + computes_in_bf16(device)] if precision == "auto" else (precision,)
-    data = _one_batch(image_shape, n_classes)
     compares = host_cores is not None and host_cores > cores and device.type == "cpu"
     for sample in samples:
         ways = [Settings(device.type, name, last, cores) for name in precisions for last in (True, False)]
         with _blamed(sample):
-            speeds = _fastest(sample, data, ways)
+            data, speeds = _measured(device.type, sample, image_shape, n_classes, ways)
         best = _best(speeds)
-        if device.type == "cuda":
-            best, more = _captured_or_not(sample, data, best)
-            speeds |= more
+        if device.type == "cuda" and sample.source is None:
+            best, speeds = _captured_or_not(sample, data, best, speeds)
         settings[sample.architecture] = best
         figures[sample.architecture] = {_name(way): round(speed, 1) for way, speed in speeds.items()}
         if compares:
@@ -121,14 +112,33 @@ def _blamed(sample: Sample) -> Iterator[None]:
         ) from error
 
 
+def _measured(
+    device_type: str, sample: Sample, image_shape: tuple[int, int, int], n_classes: int, ways: Sequence[Settings]
+) -> tuple[Dataset, dict[Settings, float]]:
+    """Return the images per second of each way, and the images: fewer where a GPU has too little memory for a batch.
+
+    A trial would try again with half of them.
+    """
+    if device_type == "cuda":
+        data = _data(device_type, sample, image_shape, n_classes)
+        try:
+            return data, _fastest(sample, data, ways)
+        except RuntimeError as error:
+            if not is_device_error(error):
+                raise
+        give_freed_memory_back()
+    data = _data("cpu", sample, image_shape, n_classes)
+    return data, _fastest(sample, data, ways)
+
+
 def _best(speeds: Mapping[Settings, float]) -> Settings:
     """Return the fastest way, of those whose gain over fp32 and channels-last is worth it."""
+    return max(speeds, key=lambda way: _worth(way, speeds[way]))
 
-    def worth(way: Settings) -> float:
-        needed = GAIN_NEEDED["bf16"] if way.precision == "bf16" else 1.0
-        return speeds[way] / (needed if way.channels_last else needed * GAIN_NEEDED["contiguous"])
 
-    return max(speeds, key=worth)
+def _worth(way: Settings, speed: float) -> float:
+    needed = GAIN_NEEDED["bf16"] if way.precision == "bf16" else 1.0
+    return speed / (needed if way.channels_last else needed * GAIN_NEEDED["contiguous"])
 
 
 def all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
@@ -138,17 +148,27 @@ def all_cores_win(figures: Mapping[str, Mapping[str, float]]) -> bool:
     return beside > GAIN_NEEDED["all cores"] * alone
 
 
-def _captured_or_not(sample: Sample, data: Dataset, best: Settings) -> tuple[Settings, dict[Settings, float]]:
-    """Return the best way, with its steps recorded where that pays, and what was measured for it.
+def _captured_or_not(
+    sample: Sample, data: Dataset, best: Settings, speeds: Mapping[Settings, float]
+) -> tuple[Settings, dict[Settings, float]]:
+    """Return the best way, with its steps recorded where that pays, and what was measured of all ways.
 
-    What a user's own network decides in Python, as by a number drawn there, a recording would repeat for ever: it is
-    never recorded.
+    Precisions and formats are compared anew: a small network waits for its kernels to be started, and those of bf16
+    are more. Not for a user's own network: what it decides in Python, as by a number drawn there, a recording would
+    repeat for ever.
     """
-    captured = replace(best, captured=True)
-    if sample.source is not None or not trains_alike(sample, data.image_shape, data.n_classes, captured):
-        return best, {}
-    speeds = _fastest(sample, data, [best, captured])
-    return (captured if speeds[captured] > GAIN_NEEDED["captured"] * speeds[best] else best), speeds
+    captured = [replace(way, captured=True) for way in speeds]
+    try:
+        found = _fastest(sample, data, [best, *captured])
+        for way in sorted(captured, key=lambda way: -_worth(way, found[way])):
+            if found[way] <= GAIN_NEEDED["captured"] * found[best]:
+                break
+            if trains_alike(sample, data.image_shape, data.n_classes, way):
+                return way, {**speeds, way: found[way]}
+    except RuntimeError as error:
+        if isinstance(error, torch.AcceleratorError):  # nothing can be relied on after that
+            raise
+    return best, dict(speeds)
 
 
 def single_speed(figures: Mapping[str, Mapping[str, float]], architecture: str) -> float:
@@ -165,79 +185,29 @@ def _name(settings: Settings) -> str:
     return f"{name} captured" if settings.captured else name
 
 
-def trains_alike(sample: Sample, image_shape: tuple[int, int, int], n_classes: int, captured: Settings) -> bool:
-    """Return whether steps recorded and replayed train a model as the same steps do that are not.
-
-    What a graph reads at the wrong place is not seen at once: the weights are compared after some epochs, with each
-    kind of optimizer and a learning rate that changes. They must have moved as far and in the same direction; not to
-    the same bits, since a GPU adds in any order, and what was close to zero then goes the other way.
-    """
-    data = noise(image_shape, n_classes, ALIKE_BATCH * 3 + ALIKE_BATCH // 2, ALIKE_BATCH)
-    for optimizer in ("sgd", "adam", "rmsprop"):
-        ways = []
-        for way in (replace(captured, captured=False), captured):
-            changes = {"batch_size": ALIKE_BATCH, "optimizer": optimizer, "momentum": 0.9}
-            changes |= {"schedule": "one_cycle", "warmup_epochs": 0}
-            training = _begun(sample, data, way, **{**changes, **_without_chance(sample.config)})
-            before = _weights(training)
-            for _ in range(ALIKE_EPOCHS):
-                training.epoch()
-            if training.captured and (training.captured.refused or not training.captured.replayed):
-                return False
-            ways.append(_weights(training) - before)
-        plain, replayed = ways
-        length = float(replayed.norm() / plain.norm())
-        along = float((plain @ replayed) / (plain.norm() * replayed.norm()))
-        if not (1 - ALIKE < length < 1 + ALIKE and along > 1 - ALIKE):
-            return False
-    return True
-
-
-def _without_chance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the knobs that draw random numbers in a step, turned off: a graph draws them in another order."""
-    return {name: 0.0 for name in config if name.startswith("dropout") or name in AUGMENTATIONS}
-
-
-def _weights(training: Training) -> torch.Tensor:
-    return torch.cat([each.detach().float().flatten() for each in training.model.parameters()])
-
-
-def _one_batch(image_shape: tuple[int, int, int], n_classes: int) -> Dataset:
-    """Return one batch of the size that trials train on; fewer images where they are large."""
+def _data(device_type: str, sample: Sample, image_shape: tuple[int, int, int], n_classes: int) -> Dataset:
+    """Return one batch of the size that trials train on, fewer images where they are large."""
     _, height, width = image_shape
-    return noise(image_shape, n_classes, max(4, min(32, 2**16 // (height * width))), 1)
+    most, pixels = (int(sample.config["batch_size"]), GPU_PIXELS) if device_type == "cuda" else (32, CPU_PIXELS)
+    return noise(image_shape, n_classes, max(4, min(most, pixels // (height * width))), 1)
 
 
-def noise(image_shape: tuple[int, int, int], n_classes: int, n_train: int, n_val: int) -> Dataset:
-    """Return images of noise with labels of chance, of a shape (channels, height, width)."""
-    channels, height, width = image_shape
-    count = n_train + n_val
-    rng = np.random.default_rng(0)
-    return Dataset(
-        images=rng.integers(0, 256, (count, height, width, channels), dtype=np.uint8),
-        labels=rng.integers(0, n_classes, count),
-        train=np.arange(n_train),
-        val=np.arange(n_train, count),
-        n_classes=n_classes,
-        mean=(127.5,) * channels,
-        deviation=(64.0,) * channels,
-    )
-
-
-def _begun(sample: Sample, data: Dataset, settings: Settings, **changes: Any) -> Training:
-    training = Training(data, settings)
-    config = {**sample.config, "batch_size": len(data.train), "accumulation_steps": 1, **changes}
-    training.begin(sample.architecture, config, seed=0, epochs=100, source=sample.source, pretrained=False)
-    return training
+def _begun(sample: Sample, data: Dataset, way: Settings) -> Training:
+    return begun(sample, data, way, batch_size=len(data.images) - len(data.val))
 
 
 def _fastest(sample: Sample, data: Dataset, ways: Sequence[Settings]) -> dict[Settings, float]:
     """Return the images per second of each way: the best of a few steps, taken in turn."""
+    on_gpu = ways[0].device == "cuda"
     end = time.perf_counter() + SECONDS
     speeds: dict[Settings, float] = {}
     trainings: dict[Settings, Training] = {}
     for way in ways:
         trainings[way] = _begun(sample, data, way)
+        if on_gpu:
+            _speed(trainings[way])  # it loads the kernels, for seconds
+            lengthen(trainings[way], *ON_GPU)
+            end = time.perf_counter() + SECONDS
         speeds[way] = _speed(trainings[way])  # it warms up, and is hardly ever the fastest
         if speeds[way] * HOPELESS < max(speeds.values()) and not way.captured:  # its first step gets its memory
             del trainings[way]

@@ -130,7 +130,8 @@ def decode_piece(source: Reader, paths: Sequence[str], start: int, size: int, re
             refused.append(Refused(path, str(error)))
         except OSError as error:
             if error.errno in _OF_THE_HOST:
-                raise HaltError(f"{path} cannot be read now ({error.strerror}): nothing was decoded") from error
+                why = f"{path} cannot be read now ({error.strerror}): run again, or take it out of the data"
+                raise HaltError(f"{why} if it stays so") from error
             refused.append(Refused(path, f"cannot be read ({error.strerror or error})"))
         else:
             fault("cache.image")

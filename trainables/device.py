@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -51,11 +51,28 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory of a GPU is still free."""
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return a block in which a model computes in a precision, `fp32` or `bf16`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def memory_bytes(device: torch.device) -> tuple[int, int]:
+    """Return how much memory of a GPU is still free, and how much it has."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(torch.mps.recommended_max_memory())
+        free, total = torch.cuda.mem_get_info(device)
+        return int(free), int(total)
+    return (int(torch.mps.recommended_max_memory()),) * 2
+
+
+def make_ready(device: torch.device) -> None:
+    """Set what a process that trains on a device wants of the C library and of torch.
+
+    On a CUDA GPU, fp32 then means TF32, of 10 bits, for matrix products, too: torch takes it for convolutions of its
+    own accord, and without it a network's dense layers would be the slow part.
+    """
+    keep_freed_memory()
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
 
 
 def keep_freed_memory() -> None:
@@ -122,7 +139,7 @@ def evaluation_batch(device_type: str, height: int, width: int, input_size: int 
     the system and given back each time: 1,000 images of 32 x 32 took the plain CNN 242 ms by 512 and 163 ms by 128,
     and 164 of 96 x 96 took a ResNet-50 6.1 s by 82 and 4.3 s by 16.
     """
-    pixels = max(height * width, input_size**2 if isinstance(input_size, int) else 0)
+    pixels = max(height * width, (input_size or 0) ** 2)
     most = max(1, min(EVALUATION_IMAGES, EVALUATION_PIXELS // pixels))
     return min(most, max(CPU_EVALUATION_IMAGES, CPU_EVALUATION_PIXELS // pixels)) if device_type == "cpu" else most
 

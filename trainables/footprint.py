@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from trainables.calibrate import Sample, noise
 from trainables.captured import WARM_UP
 from trainables.device import PeakMemory, evaluation_batch, give_freed_memory_back, is_device_error
+from trainables.samples import Sample, noise
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -49,7 +49,8 @@ def measure_footprint(
     largest tensor.
     """
     batch = int(sample.config["batch_size"])
-    evaluated = min(n_val, evaluation_batch(settings.device, *image_shape[1:], sample.config.get("input_size")))
+    side = None if sample.source else sample.config.get("input_size")
+    evaluated = min(n_val, evaluation_batch(settings.device, *image_shape[1:], side))
     if settings.device == "cuda":
         return _on_gpu(sample, settings, image_shape, n_classes, batch, evaluated)
     few = min(batch, FEW_IMAGES)

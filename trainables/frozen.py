@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foundation import written_beside
-from trainables.batches import Batches, on_device
-from trainables.device import evaluation_batch
+from trainables.batches import DEVICE_MEMORY_SHARE, Batches, on_device
+from trainables.device import evaluation_batch, memory_bytes
 from trainables.models import Classifier
 from trainables.rows import write_array
 
@@ -87,7 +87,10 @@ class FrozenLayers:
         found = stored(folder, named, count, parts)
         model.train(was_training)
         self.not_kept = self.not_kept or found is None
-        return None if found is None else Frozen(on_device(found, batches.device), rest)
+        if found is None:
+            return None
+        free = 0 if batches.device.type == "cpu" else memory_bytes(batches.device)[0]
+        return Frozen(on_device(found, batches.device, round(free * DEVICE_MEMORY_SHARE)), rest)
 
 
 def identity(frozen: nn.Module, *others: object) -> str:

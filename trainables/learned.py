@@ -128,11 +128,15 @@ class Needs:
         return [self.images.finding, *others, partial(published_finding, self.spaces)] if self.images else []
 
 
-def needs(folder: Path, spaces: Mapping[str, Sequence[Mapping[str, Any]]], send: Send) -> Needs:
+def needs(
+    folder: Path, spaces: Mapping[str, Sequence[Mapping[str, Any]]], sources: Mapping[str, str], send: Send
+) -> Needs:
     """Return what trials of these spaces need to learn from the image cache in `folder`, reading all of it once.
 
-    `send(folder, names)` makes the sender of some files of a folder; None where there is no other host.
+    Those with `sources` are users' own: what they call weights is theirs. `send(folder, names)` makes the sender of
+    some files of a folder; None where there is no other host.
     """
+    spaces = {name: rows for name, rows in spaces.items() if name not in sources}
     sender = send(folder, [name for name in (*ARRAYS, *OTHERS) if (folder / name).exists()])
     if sender is None:
         return Needs(str(folder), spaces)

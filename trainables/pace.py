@@ -1,5 +1,6 @@
 """Measures how long configurations take to train, for a forecast: on images of noise, at settings measured before."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -8,14 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+from foundation import cache_root
 from trainables.batches import Dataset
-from trainables.calibrate import Sample, noise
 from trainables.device import give_freed_memory_back
+from trainables.samples import Sample, noise
 from trainables.settings import Settings
 from trainables.training import Training
 
 PIXELS = {"few": 2**15, "many": 2**18}  # trained on: 32 and 256 images at 32 x 32
 FEWEST_IMAGES = 4
+LEFT_SECONDS = 24 * 3600.0
+MOST_STAGES = 4  # that are trained of a model whose layers thaw; the others take what the one before took
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def measure_pace(
     """
     _, height, width = image_shape
     paces = []
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch() as folder:
         data = []
         for name, pixels in PIXELS.items():
             count = max(FEWEST_IMAGES, pixels // (height * width))
@@ -64,13 +68,23 @@ def measure_pace(
     return paces
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder on the disk where a search keeps what frozen layers give, and remove what killed plans left."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    for path in cache_root().glob(".pace-*"):
+        if time.time() - path.stat().st_mtime > LEFT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=".pace-", dir=cache_root())
+
+
 def _pace(sample: Sample, settings: Settings, data: Dataset, epochs: int, end: float) -> Pace:
     """Return the pace on these images: of each stage an epoch to warm up, one that counts, and more until `end`."""
     training = Training(data, settings)
     begun = time.perf_counter()
     training.begin(sample.architecture, sample.config, seed=0, epochs=epochs, source=sample.source, pretrained=False)
     begin_seconds = time.perf_counter() - begun
-    stages, mean = [*training.model.stages(epochs), epochs], 0.0
+    starts, mean = training.model.stages(epochs), 0.0
+    stages = [*starts[:: -(-len(starts) // MOST_STAGES)], epochs]
     for left, (start, following) in zip(range(len(stages) - 1, 0, -1), pairwise(stages), strict=True):
         now = time.perf_counter()
         mean += (following - start) / epochs * _epoch_seconds(training, start, now + (end - now) / left)

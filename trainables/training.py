@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from trainables.captured import CapturedSteps, CudaGraphs, rate_as_number, rate_
 from trainables.compiler import leave_compiler_out
 from trainables.device import (
     PeakMemory,
+    autocast,
     evaluation_batch,
     give_freed_memory_back,
-    keep_freed_memory,
+    make_ready,
     sub_normals_flushed,
 )
 from trainables.epoch_result import EpochResult, scores
@@ -41,7 +41,7 @@ class Training:
     def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self.dataset = dataset
         self.device = torch.device(settings.device)
-        keep_freed_memory()
+        make_ready(self.device)
         leave_compiler_out()
         self.batches = Batches(dataset, self.device)
         self.use(settings)
@@ -79,6 +79,7 @@ class Training:
         replaces anyway. `micro_batch_divisor` computes every batch in so many parts, with the same images in a step:
         less memory, and the same result but for batch norm. A `team` of several needs `train_on_val` (ValueError).
         """
+        self._let_go()
         self.team = team or Alone()
         self.recipe, knobs = split(config)
         torch.manual_seed(seed)
@@ -102,6 +103,11 @@ class Training:
         self.micro_batch_divisor, self.grace = micro_batch_divisor, grace or Grace()
         self._use_images(train_on_val, fold)
         self._begin_counting()
+
+    def _let_go(self) -> None:
+        """Drop the configuration before: two may not fit into memory where one does."""
+        for name in {"model", "parameters", "optimizer", "frozen", "captured"} & vars(self).keys():
+            delattr(self, name)
 
     def _begin_counting(self) -> None:
         """Forget what the configuration before has gathered."""
@@ -142,8 +148,8 @@ class Training:
         began = time.perf_counter()
         order = self.grace.order(self.train_indices, self.order_seed, self.epochs_done)
         order = order.to(self.batches.images.device)  # all at once: each copy makes the host wait
-        recipe, divisor = self.recipe, self.micro_batch_divisor
-        steps = list(micro_batches(order, recipe.batch_size, recipe.accumulation_steps, divisor))
+        in_steps = self.recipe.batch_size, self.recipe.accumulation_steps, self.micro_batch_divisor
+        steps = list(micro_batches(order, *in_steps))
         self.totals.zero_()
         for number, parts in enumerate(steps):
             learning_rate = self.curve.at(self.epochs_done, number / len(steps))
@@ -290,6 +296,4 @@ class Training:
         }
 
     def _autocast(self) -> Any:
-        if self.settings.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        return autocast(self.device, self.settings.precision)

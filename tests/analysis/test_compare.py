@@ -1,17 +1,20 @@
 """Comparisons against known answers: false alarms, power, corrections, and every sentence."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import binom
 from threadpoolctl import threadpool_limits
 
 from analysis.compare import Comparison, Correct, compare, holm, mcnemar, standard_error
 from analysis.seeds import SeedSpread, best_group, seed_spread
 
-SIMULATIONS, IMAGES, DRAWS = 1000, 200, 200
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from alarms import IMAGES, SETTINGS, SIMULATIONS, pairs, trained
 
 
 @pytest.fixture(autouse=True)
@@ -20,35 +23,7 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def trained(
-    accuracy: float, n_seeds: int, sigma: float, hardness: np.ndarray, rng: np.random.Generator, n: int = SIMULATIONS
-) -> Correct:
-    """Return what models got right, (simulations, seeds, images): hard images are hard for all of them.
-
-    Trainings with other seeds have other accuracies, with a standard deviation of about `sigma`, beside the luck of
-    each with each image.
-    """
-    slope = norm.pdf(norm.ppf(0.8)) / 1.8
-    seeds = rng.normal(0, sigma / slope, (n, n_seeds, 1))
-    total = np.sqrt(1 + 1.5**2 + (sigma / slope) ** 2)
-    own = rng.standard_normal((n, n_seeds, hardness.shape[-1]), dtype=np.float32)
-    return np.asarray(norm.ppf(accuracy) * total + seeds + own > 1.5 * hardness)
-
-
-def pairs(n_first: int, n_second: int, sigma: float, difference: float, seed: int) -> list[Comparison]:
-    rng = np.random.default_rng(seed)
-    hardness = rng.standard_normal((SIMULATIONS, 1, IMAGES), dtype=np.float32)
-    first = trained(0.8, n_first, sigma, hardness, rng)
-    second = trained(0.8 - difference, n_second, sigma, hardness, rng)
-    return [
-        compare([("a", "b")], {"a": one, "b": other}, seed=seed, draws=DRAWS)[0]
-        for one, other in zip(first, second, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("n_first", "n_second", "sigma"), [(3, 3, 0.0), (3, 3, 0.02), (5, 5, 0.01), (10, 10, 0.01), (3, 8, 0.02)]
-)
+@pytest.mark.parametrize(("n_first", "n_second", "sigma"), SETTINGS)
 def test_false_alarms_are_not_above_5_percent_and_stated_power_is_true(
     n_first: int, n_second: int, sigma: float
 ) -> None:

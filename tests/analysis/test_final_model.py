@@ -32,5 +32,8 @@ def test_an_experiment_is_found_by_its_name_beside_data_of_that_name(
     trusted: list[bool] = []
     monkeypatch.setattr(deploy, "load_model", lambda _, trust_code: trusted.append(trust_code))
     deploy.find_model("photos", "runs")  # by its name it is one's own
-    deploy.find_model("runs/photos", "runs")
-    assert trusted == [True, False]
+    for path in ("runs/photos", str(tmp_path / "runs" / "photos"), "../photos"):
+        deploy.find_model(path, "runs/photos")
+    monkeypatch.setattr(deploy, "model_folder", lambda *_: tmp_path)
+    deploy.find_model("s3://bucket/photos", "runs")
+    assert trusted == [True, False, False, False, False]

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -328,12 +329,37 @@ def test_no_time_budget_ends_a_rescued_trial(ledger: Ledger) -> None:
     run.report("a", reported(1))
     ledger.append("reopened", trial=0, why="rescue")
     again = Dispatcher(ledger, ["search"], lambda _: None, lambda *_: None)
-    again.deadline = 0.0
+    again.budget.end = 0.0
     assert again.hand_out("b")["trial"] == 0  # type: ignore[index]
     again.report("b", started(attempt=2))
     for epoch in (2, 3):
         again.report("b", reported(epoch, attempt=2))
     assert (ledger.history.trials[0].status, len(ledger.history.trials[0].epochs)) == ("completed", 3)
+
+
+def test_a_time_budget_goes_by_while_trials_run_and_not_while_one_is_rescued(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("cluster.budget.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    run = dispatcher(ledger, count=2, budget_seconds=100.0)
+    clock[0] += 1000.0  # workers start
+    assert not run.out_of_time
+    run.hand_out("a")
+    clock[0] += 99.0
+    assert not run.out_of_time
+    clock[0] += 2.0
+    assert run.out_of_time
+    run.report("a", started())
+    run.report("a", reported(1))
+    ledger.append("ended", trial=0, status="stopped")
+    ledger.append("reopened", trial=0, why="rescue")
+    again = dispatcher(ledger, count=2, budget_seconds=100.0)
+    again.hand_out("b")
+    again.report("b", started(attempt=2))
+    clock[0] += 1000.0
+    assert not again.out_of_time
+    assert again.hand_out("c")["trial"] == 1  # type: ignore[index]
 
 
 def test_an_interrupted_run_hands_out_its_unfinished_trials_first(ledger: Ledger) -> None:
@@ -354,7 +380,7 @@ def test_when_the_time_budget_is_used_up_nothing_new_starts_and_running_trials_e
     run = dispatcher(ledger, count=2)
     run.hand_out("a")
     run.report("a", started())
-    run.deadline = 0.0
+    run.budget.end = 0.0
     assert run.hand_out("b") is None
     assert not run.report("a", reported(1))
     record = ledger.history.trials[0]
@@ -367,7 +393,7 @@ def test_a_rung_passed_in_the_epoch_in_which_the_budget_ends_is_reached(ledger: 
     run = Dispatcher(ledger, ["search"], lambda _: proposal, lambda *_: passed)
     run.hand_out("a")
     run.report("a", started())
-    run.deadline = 0.0
+    run.budget.end = 0.0
     assert not run.report("a", reported(1))
     record = ledger.history.trials[0]
     assert (record.status, record.ended_by, record.rung) == ("stopped", "budget", 1)

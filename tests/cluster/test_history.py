@@ -105,6 +105,29 @@ def test_time_is_counted_by_role_within_a_writer_and_without_its_start_up() -> N
     assert history.trials[0].ended_after == 28.0
 
 
+def test_beside_trials_of_the_search_a_rescue_does_not_stop_their_clock() -> None:
+    history = history_with_a_trial()  # proposed at 1, started at 2
+    history.apply(row(3, "ended", trial=0, status="stopped"))
+    other = {"architecture": "cnn", "config": {}, "seed": 0, "work": {"epochs": 3}, "method": "random"}
+    history.apply(row(4, "proposed", trial=1, role="search", **other))
+    history.apply(row(5, "interrupted"))
+    history.apply(row(100, "reopened", trial=0, incarnation=2))
+    history.apply(row(102, "started", trial=0, attempt=2, incarnation=2))
+    history.apply(row(110, "started", trial=1, attempt=1, incarnation=2))
+    assert history.seconds == {"search": 4.0, "rescue": 10.0}
+    history.apply(row(111, "epoch", trial=0, attempt=2, epoch=1, val_loss=1.0, seconds=1.0, incarnation=2))
+    history.apply(row(120, "ended", trial=1, status="completed", incarnation=2))
+    assert history.seconds == {"search": 4.0 + 10.0, "rescue": 10.0}
+
+
+def test_a_slot_that_grew_where_there_were_fewer_cores_has_all_of_them_again_elsewhere() -> None:
+    history = history_with_a_trial()
+    history.apply(row(3, "calibrated", slot={"cpus": 16, "gpus": 0.0, "memory": 0}))
+    history.apply(row(4, "slot_grown", trial=0, slot={"cpus": 4, "gpus": 0.0, "memory": 7}))
+    assert history.calibrated is not None
+    assert history.calibrated["slot"] == {"cpus": 16, "gpus": 0.0, "memory": 7}
+
+
 def test_time_in_which_configurations_are_refused_or_roles_take_turns_counts() -> None:
     history = history_with_a_trial()  # proposed at 1, started at 2
     history.apply(row(4, "rejected", trial=1, architecture="cnn", cause="too_long", why="", draw=0, config={}))

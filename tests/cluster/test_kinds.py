@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 import spaces
 from cluster.connect import connect, disconnect, run_on_kind
 from cluster.resources import Slot, choose_slot, hosts_of
-from trainables.calibrate import Sample
+from trainables.samples import Sample
 from trainables.side_by_side import measure_rates
 from trainables.settings import Settings
 

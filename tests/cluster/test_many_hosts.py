@@ -39,7 +39,7 @@ def failure(images):
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 cluster.add_node(num_cpus=1, resources={"a": 1}, env_vars={"CONVSCOUT_CACHE": str(work / "a")})
 ray = connect(cluster.address)
-images = needs(made, {}, parcel).images
+images = needs(made, {}, {}, parcel).images
 unseen = replace(images, folder="/not/on/that/host/" + made.name)
 found = {"pixels": int(open_learned(made).arrays()[0].sum()), "a": on("a", here, unseen)}
 cluster.add_node(num_cpus=1, resources={"late": 1}, env_vars={"CONVSCOUT_CACHE": str(work / "late")})

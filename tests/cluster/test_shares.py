@@ -283,6 +283,11 @@ def test_on_a_smaller_machine_a_trial_gets_the_cores_there_are_and_says_so(monke
     assert given["settings"] == {"cnn": {"device": "cpu", "threads": 8}}
     on_hosts(monkeypatch, Host(4, 1.0), Host(64, 0))
     assert session.open_session(ASKED, {"slot": {"cpus": 8, "gpus": 0.5}}).slot == Slot(4, 0.5)
+    on_hosts(monkeypatch, Host(64, 0, 512 * GB), Host(8, 1.0, 64 * GB))  # only one of them can train
+    measured = {"slot": {"cpus": 8, "gpus": 0.25, "memory": 100 * GB}}
+    assert session.open_session(ASKED, measured).slot == Slot(8, 0.25, int(64 * GB / 1.5))
+    on_hosts(monkeypatch, Host(64, 1.0), Host(4, 2.0))
+    assert session.open_session(ASKED, {"slot": {"cpus": 8, "gpus": 2.0}}).slot == Slot(4, 2.0)
 
 
 def test_another_mac_has_fewer_cores_and_the_same_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +316,20 @@ def test_what_was_measured_on_a_gpu_does_not_go_on_without_one(
         f"the trials of this experiment train on {kind} (Model X), and no host here has one: 8 cores and 0 GPUs. Go on "
         "with it where there is one, or begin another with --name"
     )
+
+
+def test_what_was_measured_on_a_mac_waits_for_none_to_join_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster import session
+    from cluster.growth import Coming
+
+    on_hosts(monkeypatch)
+    monkeypatch.setattr(session, "is_own_cluster", lambda: False)
+    monkeypatch.setattr(session, "coming", lambda _: Coming(unknown=True))
+    monkeypatch.setattr("sys.platform", "linux")
+    settings = {"cnn": {"device": "mps", "threads": 1}}
+    calibrated = {"slot": {"cpus": 1, "gpus": 0.0}, "settings": settings, "device": "Apple M9"}
+    with pytest.raises(RequestError, match=r"Apple's GPU \(Apple M9\), and no host here has one: none has joined\. Go"):
+        session.open_session(ASKED, calibrated)
 
 
 def test_a_calibrated_slot_is_kept_where_hosts_of_unknown_kinds_may_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,13 +79,26 @@ def test_an_old_export_does_not_come_back_beside_a_new_model(
         (folder / "model").mkdir()
         for name in ("weights.safetensors", "model.onnx"):
             (folder / "model" / name).write_text("first")
-    with Ledger(folder):
-        (folder / "model" / "model.onnx").unlink()
-        (folder / "model" / "weights.safetensors").write_text("second")
-    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path))
+    (folder / "model" / "model.pt2").write_text("first")
+    store_file(folder / "model" / "model.pt2", folder)  # an export, some time later
+    here = os.environ["CONVSCOUT_CACHE"]
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "reader"))
+    reader = experiment_folder(s3, "digits")
+    fetch(reader, "model")
+    assert (reader / "model" / "model.pt2").exists()
+    monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "other"))
     there = experiment_folder(s3, "digits")
-    fetch(there, "model")
-    assert {file.name: file.read_text() for file in (there / "model").iterdir()} == {"weights.safetensors": "second"}
+    with Ledger(there):
+        for name in ("model.onnx", "model.pt2"):
+            (there / "model" / name).unlink()
+        (there / "model" / "weights.safetensors").write_text("second")
+    monkeypatch.setenv("CONVSCOUT_CACHE", here)
+    with Ledger(folder):  # whose mirror still has what the other host removed
+        pass
+    fetch(reader, "model")
+    for mirrored in (folder, reader):
+        found = {file.name: file.read_text() for file in (mirrored / "model").iterdir()}
+        assert found == {"weights.safetensors": "second"}
 
 
 def test_a_file_changed_here_is_not_overwritten_by_the_object_it_came_from(s3: str) -> None:

@@ -61,6 +61,19 @@ def test_who_is_interrupted_before_the_cluster_answered_is_told_to_go_on_there(
     assert told == [f"convscout {there}", f"convscout {there} --address new:6379"]
 
 
+def test_who_is_interrupted_before_what_he_asked_was_kept_is_told_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(terminal, "drive_search", lambda *_, go_on, **__: told.append(go_on))
+    Ledger(tmp_path / "x").close()
+    with pytest.raises(SystemExit):
+        main(["resume", "x", "--storage", str(tmp_path), "--trials", "+20", "--time-budget", "2h"])
+    assert told == [
+        f"convscout resume {tmp_path / 'x'} --trials 20 --time-budget 2h"
+    ]  # a number in all: safe to repeat
+
+
 class Answered(Exception):
     """The cluster let the process in, and the test has seen enough."""
 

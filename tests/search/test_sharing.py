@@ -16,8 +16,8 @@ from search.largest import candidates, largest
 from search.request import Request
 from search.sharing import PROCESS_BYTES, by_gpu, by_host_memory
 from search.spec import checked_spec
-from trainables.calibrate import Sample
 from trainables.footprint import Footprint
+from trainables.samples import Sample
 from trainables.settings import Settings
 
 GB = 10**9

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from foundation import RequestError
+from search.request import load_spaces
 from search.spec import default_name, differences, make_spec, seconds_of
 
 
@@ -133,3 +134,16 @@ def test_fewer_images_up_to_the_first_rung_need_a_rung() -> None:
     )
     assert problems(grace_images=0.1) == ("--grace-images 0.1: it must be greater than or equal to 0.2",)
     assert problems(grace_images=1.0) == ("--grace-images 1.0: it must be less than 1",)
+
+
+def test_published_weights_are_asked_of_built_in_architectures_only(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from spaces import Choice, Knob\n"
+        "SPACE = {'weights': Knob(Choice(('light', 'heavy')), 'ink', 'there are two')}\n"
+        "BASELINE = {'weights': 'light'}\n"
+        "def build(image_shape, classes, *, weights): ...\n"
+    )
+    loaded, _ = load_spaces(make_spec({"data": "digits", "arch": [str(own), "mobilenet_v2"], "weights": "none"}))
+    options = {name: space.knobs["weights"].domain.options for name, space in loaded.items()}
+    assert options == {"mine": ("light", "heavy"), "mobilenet_v2": ("none",)}

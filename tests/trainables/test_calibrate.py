@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 import spaces
 from foundation import RequestError
 from trainables import calibrate as measured
-from trainables.calibrate import Calibrated, Sample, calibrate
+from trainables.calibrate import Calibrated, calibrate
+from trainables.samples import Sample, begun, lengthen
 from trainables.settings import Settings
 
 CNN = Sample("cnn", spaces.load("cnn").baseline | {"filters": 16})
@@ -133,7 +135,82 @@ def test_a_recording_is_not_judged_by_its_first_step(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(measured, "_begun", lambda sample, data, way: Recorded(way))
     monkeypatch.setattr(measured, "_speed", speed)
     plain, captured = Settings(), Settings(captured=True)
-    assert measured._fastest(CNN, measured._one_batch((3, 28, 28), 2), [plain, captured])[captured] == 500.0
+    data = measured._data("cpu", CNN, (3, 28, 28), 2)
+    assert measured._fastest(CNN, data, [plain, captured])[captured] == 500.0
+
+
+def speed_of(way: Settings) -> float:
+    """A small network on a GPU: bf16 has more kernels to start, which nobody waits for once they are recorded."""
+    return {"fp32": (100.0, 150.0), "bf16": (80.0, 300.0)}[way.precision][way.captured] * (
+        1 if way.channels_last else 0.5
+    )
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_precisions_are_compared_anew_where_steps_are_recorded(monkeypatch: pytest.MonkeyPatch, alike: bool) -> None:
+    monkeypatch.setattr(measured, "_fastest", lambda _, __, ways: {way: speed_of(way) for way in ways})
+    monkeypatch.setattr(measured, "trains_alike", lambda *_: alike)
+    ways = [Settings("cuda", precision, last) for precision in ("fp32", "bf16") for last in (True, False)]
+    speeds = {way: speed_of(way) for way in ways}
+    data = measured._data("cpu", CNN, (3, 28, 28), 10)
+    best, found = measured._captured_or_not(CNN, data, ways[0], speeds)
+    assert best == (Settings("cuda", "bf16", captured=True) if alike else Settings("cuda", "fp32"))
+    assert found == speeds | ({best: 300.0} if alike else {})
+
+
+def test_where_memory_does_not_suffice_to_record_steps_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(measured, "_fastest", fails)
+    way = Settings("cuda", "fp32")
+    data = measured._data("cpu", CNN, (3, 28, 28), 10)
+    error: Exception = torch.OutOfMemoryError("none is left")
+    assert measured._captured_or_not(CNN, data, way, {way: 1.0}) == (way, {way: 1.0})
+    error = torch.AcceleratorError("an illegal address")  # nothing can be relied on after that
+    with pytest.raises(torch.AcceleratorError):
+        measured._captured_or_not(CNN, data, way, {way: 1.0})
+
+
+def test_on_a_gpu_epochs_are_lengthened_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Sample("cnn", CNN.config | {"batch_size": 64})
+    assert [len(measured._data("cuda", large, (3, side, side), 10).train) for side in (28, 224)] == [64, 41]
+    epochs, lengthened = itertools.count(1), []
+    trainings = SimpleNamespace(use=lambda _: None)
+    monkeypatch.setattr(measured, "SECONDS", 0.0)
+    monkeypatch.setattr(measured, "_begun", lambda *_: trainings)
+    monkeypatch.setattr(measured, "_speed", lambda _: 1.0 / next(epochs))
+    monkeypatch.setattr(measured, "lengthen", lambda *given: lengthened.append(given))
+    data = measured._data("cuda", CNN, (3, 28, 28), 10)
+    assert measured._fastest(CNN, data, [Settings("cuda")]) == {Settings("cuda"): 1 / 2}  # the first loads the kernels
+    assert lengthened == [(trainings, *measured.ON_GPU)]
+
+
+def test_epochs_become_as_long_as_they_are_to_be() -> None:
+    training = begun(CNN, measured._data("cpu", CNN, (3, 28, 28), 10), Settings(), batch_size=32)
+    lengthen(training, 1e6, 7)
+    assert len(training.train_indices) == 7 * 32
+    assert training.epoch().images_per_second > 0
+    lengthen(training, 1e-9, 7)
+    assert len(training.train_indices) == 7 * 32
+
+
+def test_a_gpu_that_holds_no_such_batch_is_measured_with_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def fastest(_: Sample, data: Any, ways: list[Settings]) -> dict[Settings, float]:
+        tried.append(len(data.train))
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return dict.fromkeys(ways, 1.0)
+
+    monkeypatch.setattr(measured, "best_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(measured, "computes_in_bf16", lambda _: True)
+    monkeypatch.setattr(measured, "name_of", lambda _: "a small one")
+    monkeypatch.setattr(measured, "_fastest", fastest)
+    large = Sample("cnn", CNN.config | {"batch_size": 64})
+    assert measure(large, precision="auto").settings["cnn"] == Settings("cuda")
+    assert tried[:2] == [64, 32]
 
 
 VIEWS = """

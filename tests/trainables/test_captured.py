@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 import spaces
+from trainables.alike import trains_alike
 from trainables.batches import Dataset
-from trainables.calibrate import Sample, noise, trains_alike
 from trainables.captured import WARM_UP, CapturedSteps, CudaGraphs, rate_on_device, set_rate
+from trainables.samples import Sample, noise
 from trainables.settings import Settings
 from trainables.training import Training
 
@@ -226,3 +227,18 @@ def test_graphs_train_as_the_steps_they_were_recorded_from(data: Dataset, optimi
     assert training.captured is not None
     assert training.captured.refused is None
     assert training.captured.replayed >= 6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graphs_of_steps_that_draw_numbers_learn_as_much(data: Dataset, precision: str) -> None:
+    chance = {"dropout": 0.3, "flip": 0.5, "shift": 0.1, "rotation": 15.0, "cutout": 0.3}
+    chance |= {"accumulation_steps": 2, "schedule": "constant"}
+    plain = losses(begun(data, Settings(device="cuda", precision=precision), **chance), 20)
+    training = begun(data, Settings(device="cuda", precision=precision, captured=True), **chance)
+    found = losses(training, 20)
+    assert training.captured is not None
+    assert training.captured.refused is None
+    assert training.captured.replayed > 20
+    assert len({first for first, _ in found}) == 20  # each epoch drew other numbers
+    assert sum(first for first, _ in found[-5:]) == pytest.approx(sum(first for first, _ in plain[-5:]), rel=0.3)

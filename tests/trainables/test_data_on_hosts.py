@@ -53,7 +53,7 @@ class Copier:
 def wanted(striped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Images:
     """The images of the driver, whose folder another host, where this test then is, does not see."""
     there = prepare(str(striped)).folder
-    images = needs(there, {}, Copier).images
+    images = needs(there, {}, {}, Copier).images
     assert images is not None
     monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "host"))
     return replace(images, folder=f"/not/on/this/host/{there.name}")
@@ -181,7 +181,7 @@ def test_weights_of_ones_own_are_sent_and_found_by_their_path_on_this_host(
     file = tmp_path / "mine.pth"
     file.write_bytes(b"tensors")
     rows = {"resnet50": [{"architecture": "resnet50", "knob": "weights", "domain": {"options": ["none", str(file)]}}]}
-    found = needs(prepare(str(striped)).folder, rows, Copier)
+    found = needs(prepare(str(striped)).folder, rows, {}, Copier)
     monkeypatch.setenv("CONVSCOUT_CACHE", str(tmp_path / "host"))
     config = {"weights": str(file), "batch_size": 16}
     assert found.config(config) == config  # it is here too
@@ -199,13 +199,16 @@ def test_weights_of_ones_own_are_sent_and_found_by_their_path_on_this_host(
     assert there.is_relative_to(tmp_path / "host")
     assert Path(needed.config(config)["weights"]) == there
     assert sender.times == 1
+    (tmp_path / "elsewhere.pth").rename(file)
+    own = needs(prepare(str(striped)).folder, rows, {"resnet50": "a user's own text"}, Copier)
+    assert own.weights == {}  # what he calls weights is no file of ours
 
 
 def test_published_weights_that_a_host_lacks_are_a_warning(
     striped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    found = [probe() for probe in needs(prepare(str(striped)).folder, SPACES, Copier).probes()]
+    found = [probe() for probe in needs(prepare(str(striped)).folder, SPACES, {}, Copier).probes()]
     [weights] = [each for each in found if each is not None and each.what == "weights"]
     assert weights.state == "warning"
     assert "resnet50" in weights.said
@@ -213,14 +216,14 @@ def test_published_weights_that_a_host_lacks_are_a_warning(
 
 def test_without_other_hosts_nothing_is_sent_or_asked(striped: Path) -> None:
     folder = prepare(str(striped)).folder
-    found = needs(folder, SPACES, lambda *_: None)
+    found = needs(folder, SPACES, {}, lambda *_: None)
     assert found.probes() == []
     assert found.cache().folder == folder
 
 
 def test_a_host_that_came_late_and_lacks_the_storage_says_so(striped: Path, tmp_path: Path) -> None:
     folder = prepare(str(striped)).folder
-    found = needs(folder, SPACES, Copier)
+    found = needs(folder, SPACES, {}, Copier)
     with pytest.raises(RequestError, match=r"does not have the folder .*/runs/x: trials there could not keep anything"):
         found.cache(tmp_path / "runs" / "x")
     assert found.cache(tmp_path).folder == found.cache().folder == folder

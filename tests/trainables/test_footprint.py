@@ -8,8 +8,8 @@ import pytest
 
 import spaces
 from trainables import footprint
-from trainables.calibrate import Sample
 from trainables.footprint import _peak, measure_footprint
+from trainables.samples import Sample
 from trainables.settings import Settings
 
 SHAPE = (3, 32, 32)

@@ -7,7 +7,7 @@ import pytest
 
 import spaces
 from trainables import side_by_side
-from trainables.calibrate import Sample
+from trainables.samples import Sample
 from trainables.settings import Settings
 from trainables.side_by_side import measure_rates
 

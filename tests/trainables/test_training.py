@@ -1,7 +1,9 @@
 import copy
+import gc
 import json
 import math
 import mmap
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import spaces
 from trainables import device
+from trainables import training as training_module
 from trainables.batches import Dataset, Grace
 from trainables.epoch_result import scores
 from trainables.predict import predict
@@ -123,6 +126,31 @@ def test_layers_thaw_with_every_optimizer(data: Dataset, optimizer: str) -> None
     assert all(math.isfinite(result.train_loss) for result in results)
     moved = [not torch.equal(before, after) for before, after in zip(frozen, training.parameters, strict=True)]
     assert 10 < sum(moved) < len(moved)
+
+
+def test_what_was_trained_is_gone_before_the_next_model_is_built(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(data, Settings())
+    changes = {"weights": "none", "input_size": 32, "trainable_layers": 20, "frozen_epochs": 0}
+    training.begin("mobilenet_v2", spaces.load("mobilenet_v2").baseline | changes, seed=1, epochs=3)
+    gc.disable()  # nobody looks for circles
+    halves = training.model.halves()  # as an epoch asks for them
+    assert halves
+    held = [weakref.ref(each) for each in training.parameters]
+    build, there = training_module.build_classifier, []
+
+    def built(*given: Any, **more: Any) -> Any:
+        there.append(sum(each() is not None for each in held))
+        return build(*given, **more)
+
+    monkeypatch.setattr(training_module, "build_classifier", built)
+    del halves
+    try:
+        training.begin("cnn", config(), seed=0, epochs=1)
+    finally:
+        gc.enable()
+    assert there == [0]
 
 
 def test_validation_loss_is_plain_cross_entropy_whatever_was_trained(data: Dataset) -> None:

@@ -18,7 +18,9 @@ def cut(net: nn.Module, training: Iterable[str]) -> tuple[nn.Module, nn.Module] 
     The first holds none of the modules named in `training`, and as much of the others as comes before them and ends
     in one tensor. None where that is nothing.
     """
-    graph = _Leaves().trace(net)
+    tracer = _Leaves()
+    graph = tracer.trace(net)
+    tracer.root, tracer.tensor_attrs = nn.Module(), {}  # a function of its own refers to it, in a circle
     nodes = list(graph.nodes)
     names = set(training)
     end = next((at for at, node in enumerate(nodes) if node.op == "call_module" and node.target in names), 0)
@@ -40,4 +42,6 @@ def _part(net: nn.Module, nodes: list[fx.Node], first: fx.Node | None, last: fx.
         of[node] = graph.node_copy(node, of.__getitem__)
     if last is not None:
         graph.output(of[last])
-    return fx.GraphModule(net, graph)
+    module = fx.GraphModule(net, graph)
+    module.graph.owning_module = None  # a circle: the weights would stay in a GPU's memory until one is looked for
+    return module
