@@ -132,7 +132,7 @@ def test_a_worker_that_starts_is_left_to_start_and_no_trial_is_handed_out_too_ea
     started = [row["trial"] for row in rows if row["event"] == "started"]
     assert set(started[:2]) < {0, 1, 2}  # the third of them is the one whose worker is starting
     assert started.index(3) < started.index(4) < min(started.index(trial) for trial in (5, 6, 7))
-    assert sorted(started) == list(range(TRIALS))  # two workers: which of them is first to report is chance
+    assert sorted(trial for trial in started if trial > 2) == [3, 4, 5, 6, 7]  # by two workers: in any order
     live, most = set(), 0
     for row in rows:
         if row["event"] == "proposed":
