@@ -95,7 +95,8 @@ def test_an_analysis_may_run_elsewhere_and_only_a_cluster_that_answers_is_kept(
 
     monkeypatch.setattr(retrain, "open_session", opened)
     monkeypatch.setattr(retrain, "needs", after)
-    monkeypatch.setattr(retrain, "read_experiment", lambda folder: read_experiment(folder) | {"spaces": {}})
+    also: dict[str, Any] = {"spaces": {}, "sources": {}}
+    monkeypatch.setattr(retrain, "read_experiment", lambda folder: read_experiment(folder) | also)
     proposal = Proposal("retrain", "cnn", {}, 0, {"epochs": 1}, "x")
     options: dict[str, Any] = {"what": "analysis", "wanted": 1, "quiet": True, "address": "new:6379"}
     with Ledger(tmp_path) as ledger:
