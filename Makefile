@@ -26,7 +26,7 @@ help:
 	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
 	@echo "make bench   how fast it is, in some nine minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
-	@echo "make bench-long   the rows of the README that take longer: some 25 minutes"
+	@echo "make bench-long   the rows of the README that take longer: some 45 minutes"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
 	@echo "             (CONVSCOUT_CIFAR10=FILE names a zip of CIFAR-10 for all three: train|test/CLASS/*.jpg)"
 	@echo "make bench-scale          10,000 trials on 64 hosts, on paper: some half an hour"
@@ -82,7 +82,7 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/frozen.py $(KEEP)
 
 bench-long: $(SETUP)
-	$(BIN)/python benchmarks/tutorial.py --accuracy $(KEEP)
+	$(BIN)/python benchmarks/tutorial.py --accuracy --seeds 30 $(KEEP)
 	$(BIN)/python benchmarks/overhead.py --trials 1000 $(KEEP)
 	$(BIN)/python benchmarks/occupancy.py --trials 200 $(KEEP)
 	$(BIN)/python benchmarks/together.py $(KEEP)

@@ -40,7 +40,7 @@ MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR
 def main() -> None:
     """Measure the three architectures at 32 x 32, batches of 32, Adam, one thread: ours in the settings of a search."""
     parser = options(__doc__)
-    parser.add_argument("--accuracy", action="store_true", help="what they learn, instead (four minutes)")
+    parser.add_argument("--accuracy", action="store_true", help="what they learn, instead (six minutes)")
     parser.add_argument("--seeds", type=int, default=10, help="of each of the two, with --accuracy")
     asked = parser.parse_args()
     torch.set_num_threads(1)
