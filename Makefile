@@ -25,7 +25,7 @@ help:
 	@echo "make test-faults   kills, full disks, hangs, memory: for real, in some half an hour"
 	@echo "make test-hosts    searches on several hosts in network namespaces, killed and cut off: needs root, some 20 minutes"
 	@echo "make soak MINUTES=30   kill a search at random, then check that nothing was lost"
-	@echo "make bench   how fast it is, in some nine minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
+	@echo "make bench   how fast it is, in some eight minutes (KEEP=--keep writes benchmarks/RESULTS.md)"
 	@echo "make bench-long   the rows of the README that take longer: some 45 minutes"
 	@echo "make bench-race REPEATS=5   against Ray Tune's tutorial, Optuna and Keras Tuner: some 21 minutes a repeat"
 	@echo "             (CONVSCOUT_CIFAR10=FILE names a zip of CIFAR-10 for all three: train|test/CLASS/*.jpg)"
