@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.wording import figure_rows, knob, over_runs, percent, resizing
 from foundation import count
+from trainables.decode import AVERAGED_FROM
 
 WEAKEST = 3
 # With fewer test images than this one image moves a class's recall by more than 3 points.
@@ -131,7 +132,9 @@ def _plain_python(description: Mapping[str, Any]) -> str:
             "image = image[(height - side) // 2 :, (width - side) // 2 :][:side, :side]",
         ]
     lines += [
-        f"image = cv2.resize(image, ({width}, {height}), interpolation=cv2.INTER_AREA)",
+        f"averaged = max(image.shape[:2]) >= {AVERAGED_FROM} * {width}",
+        "how = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR",
+        f"image = cv2.resize(image, ({width}, {height}), interpolation=how)",
         f"images = image.reshape(1, {height}, {width}, {channels})",
         '(probabilities,) = session.run(["probabilities"], {"images": images})',
         "print(classes[probabilities[0].argmax()], probabilities[0].max())",

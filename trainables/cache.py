@@ -31,7 +31,7 @@ from trainables.sources import FolderSource, digest
 from trainables.split import SPLITS, folds
 from trainables.table import CsvSource
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 DUPLICATES = ("leave_out", "keep")
 
 

@@ -162,13 +162,21 @@ def test_files_hold_neither_paths_nor_source_lines(files: dict[str, Path]) -> No
             assert private.encode() not in content, (file, private)
 
 
-@pytest.mark.parametrize(("channels", "resize"), [(3, "squash"), (3, "crop"), (1, "crop")])
+@pytest.mark.parametrize(
+    ("channels", "resize", "sides"),
+    [(3, "squash", (48, 80)), (3, "squash", (36, 40)), (3, "crop", (48, 80)), (1, "crop", (48, 80))],
+)
 def test_the_plain_python_of_the_card_says_what_predict_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], channels: int, resize: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    channels: int,
+    resize: str,
+    sides: tuple[int, int],
 ) -> None:
     folder = written(tmp_path / "model", "cnn", channels, resize=resize)
     model = load_model(folder)
-    picture = np.random.default_rng(2).integers(0, 256, (48, 80, 3), np.uint8)
+    picture = np.random.default_rng(2).integers(0, 256, (*sides, 3), np.uint8)
     assert cv2.imwrite(str(tmp_path / "image.png"), picture)
     [said] = model.predict([tmp_path / "image.png"])
     snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.DOTALL)

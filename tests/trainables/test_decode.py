@@ -2,7 +2,9 @@
 
 import io
 import struct
+import zipfile
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from trainables.decode import BadImage, decode, decode_and_fit, fit
 from trainables.formats import MOST_PIXELS, probe_size
 
+PHOTOS = Path(__file__).parents[2].parent / "shared" / "data" / "photos.zip"
 RANDOM = np.random.default_rng(0)
 COLOUR = cv2.resize(RANDOM.integers(0, 256, (4, 6, 3), dtype=np.uint8), (30, 20))
 
@@ -236,6 +239,12 @@ def test_one_side_shrinks_while_the_other_grows():
     assert np.unique(fit(stripes, 32, "squash")).tolist() == [100]
 
 
+@pytest.mark.parametrize(("side", "way"), [(33, cv2.INTER_LINEAR), (47, cv2.INTER_LINEAR), (48, cv2.INTER_AREA)])
+def test_a_side_is_averaged_from_one_and_a_half_times_the_size_on(side, way):
+    image = RANDOM.integers(0, 256, (side, 40, 3), np.uint8)
+    assert np.array_equal(fit(image, 32, "squash"), cv2.resize(image, (32, 32), interpolation=way))
+
+
 def test_same_size_is_left_alone():
     assert np.array_equal(fit(COLOUR[:, :20], 20, "squash"), COLOUR[:, :20])
 
@@ -301,3 +310,24 @@ def test_what_would_not_look_the_same_is_decoded_in_full(data, size, policy, hei
     image, shape = decode_and_fit(data, size, policy)
     assert heights == [shape[0]]
     assert np.array_equal(image, fit(decode(data), size, policy))
+
+
+@pytest.mark.parametrize(("times", "side"), [(1.05, 0), (1.25, 0), (1.43, 0), (1.6, 1)])
+def test_photographs_shrink_to_what_is_nearer_to_a_lanczos_filter(times, side):
+    """Interpolated (0) or averaged (1): the nearer of the two is taken."""
+    if not PHOTOS.exists():
+        pytest.skip(f"no {PHOTOS} here")
+    size = 128
+    errors = []
+    with zipfile.ZipFile(PHOTOS) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[:: len(archive.namelist()) // 100]
+        for image in (decode(archive.read(name)) for name in names):
+            if min(image.shape[:2]) < size * times or image.shape[2] != 3:
+                continue
+            image = np.ascontiguousarray(image[: round(size * times), : round(size * times)])
+            exact = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS), float)
+            ways = [cv2.resize(image, (size, size), interpolation=way) for way in (cv2.INTER_LINEAR, cv2.INTER_AREA)]
+            errors.append([np.sqrt(np.mean((way - exact) ** 2)) for way in ways])
+            assert np.array_equal(fit(image, size, "squash"), ways[side])
+    assert len(errors) >= 5
+    assert np.mean(errors, axis=0).argmin() == side
