@@ -92,8 +92,8 @@ def _decoding(folders: Sequence[tuple[Path, str, int]], scratch: Path) -> str:
         f"\n\nMedian (min–max) of {ROUNDS} in turn. Ours is `prepare` from the folder to the finished cache on disk: "
     )
     text += "listing, checks, checksums, search for copies, split. OpenCV reads, decodes and resizes into an array, "
-    text += "large JPEGs in full, averaging; ours has libjpeg decode those of 12 megapixels to a quarter of their sides, and "
-    text += "interpolates from 320 x 240, where that is as near to a Lanczos filter."
+    text += "large JPEGs in full, averaging; ours has libjpeg decode those of 12 megapixels to a quarter of their "
+    text += "sides, and interpolates from 320 x 240, where that is as near to a Lanczos filter."
     return text
 
 
