@@ -86,8 +86,17 @@ class Classifier(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net((images - self.mean) / self.deviation)
+        logits: Tensor = self.net(self._normalised(images))
         return logits
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        mean, deviation = self.mean, self.deviation
+        if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+            # A row of each, in the images' order: or three channels are computed at a time, which takes 124 us for 32
+            # images of 32 x 32 instead of 18, and gives the same.
+            mean, deviation = (each.expand(-1, 1, images.shape[3]) for each in (mean, deviation))
+            mean, deviation = (each.permute(1, 2, 0).contiguous().permute(2, 0, 1) for each in (mean, deviation))
+        return (images - mean) / deviation
 
     @property
     def input_size(self) -> int | None:
@@ -108,7 +117,7 @@ class Classifier(nn.Module):
 
     def prepared(self, images: Tensor) -> Tensor:
         """Return images as the layers of a model with `halves` take them."""
-        images = (images - self.mean) / self.deviation
+        images = self._normalised(images)
         resized = getattr(self.net, "resized", None)
         return resized(images) if callable(resized) else images
 

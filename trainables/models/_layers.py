@@ -7,7 +7,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from foundation import unknown_word
 from trainables.models._convolution import Conv2d
@@ -63,6 +64,25 @@ def halving_pool() -> nn.Module:
     return nn.MaxPool2d(2, ceil_mode=True)
 
 
+class Flatten(nn.Flatten):
+    """Flattening that gives a gradient back in the order of channels-last images, where it learns on a CPU.
+
+    The dense layers give it channel by channel. What comes before, activation and pooling, would go through two orders
+    at once, value by value: 683 us of a step of 13 ms for 32 x 128 channels of 4 x 4. An epoch of the plain CNN takes
+    up to 3 % less.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        learns = input.requires_grad and input.device.type == "cpu"
+        if learns and input.is_contiguous(memory_format=torch.channels_last):
+            input.register_hook(_channels_last)  # type: ignore[no-untyped-call]
+        return super().forward(input)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
 def classifier_net(
     features: nn.Module,
     feature_shape: tuple[int, int, int],
@@ -90,7 +110,7 @@ def classifier_net(
         OrderedDict(
             features=features,
             pool=nn.AvgPool2d(window, ceil_mode=True) if window != (1, 1) else nn.Identity(),
-            flatten=nn.Flatten(),
+            flatten=Flatten(),
             dense=nn.Sequential(*dense),
         )
     )
