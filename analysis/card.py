@@ -100,8 +100,7 @@ def _use(description: Mapping[str, Any]) -> str:
             'for prediction in load_model(Path("THIS_FOLDER")).predict(["image.jpg"]):\n'
             "    print(prediction.path, prediction.label, prediction.probability)\n```",
             "Without convscout, once exported. Normalisation and class names are inside the file; decoding and scaling "
-            "are not (for images smaller than the model's, `INTER_LINEAR`; what is transparent has to be laid over "
-            "white before):",
+            "are not (what is transparent has to be laid over white before):",
             f"```python\n{_plain_python(description)}\n```",
             "As .pt2, which is code and is to be loaded only from people you trust:",
             '```python\nimport torch\n\nextra = {"classes": ""}\n'
@@ -132,9 +131,10 @@ def _plain_python(description: Mapping[str, Any]) -> str:
             "image = image[(height - side) // 2 :, (width - side) // 2 :][:side, :side]",
         ]
     lines += [
-        f"averaged = max(image.shape[:2]) >= {AVERAGED_FROM} * {width}",
-        "how = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR",
-        f"image = cv2.resize(image, ({width}, {height}), interpolation=how)",
+        f"if max(image.shape[:2]) >= {AVERAGED_FROM} * {width}:",
+        f"    smaller = min(image.shape[1], {width}), min(image.shape[0], {height})",
+        "    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)",
+        f"image = cv2.resize(image, ({width}, {height}), interpolation=cv2.INTER_LINEAR)",
         f"images = image.reshape(1, {height}, {width}, {channels})",
         '(probabilities,) = session.run(["probabilities"], {"images": images})',
         "print(classes[probabilities[0].argmax()], probabilities[0].max())",

@@ -90,7 +90,7 @@ def resizing(description: Mapping[str, Any]) -> str:
     """Return how a decoded image becomes what the model of a `model.json` sees."""
     _, height, width = description["image_shape"]
     what = "the centre square" if description["resize"] == "crop" else "the whole image, whatever its shape,"
-    how = "interpolated linearly, or, where a side shrinks to two thirds or less, averaged along those that shrink"
+    how = "interpolated linearly; where a side shrinks to two thirds or less, all that shrink are averaged before"
     return f"{what} is scaled to {width} x {height} pixels; {how}; what is transparent is laid over white before"
 
 

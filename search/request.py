@@ -164,7 +164,7 @@ def reopen(spec: SearchSpec, experiment: dict[str, Any], cache: ImageCache) -> R
         raise RequestError(
             f"{spec.data} is no longer what this experiment was searched on: its fingerprint was "
             f"{experiment['data']['fingerprint'][:12]} and is {cache.fingerprint[:12]}. Put the data back, or start a "
-            "new experiment with another --name"
+            "new experiment with another --name. (Another version of convscout may decode otherwise, too)"
         )
     loaded = {name: Space.from_rows(rows) for name, rows in experiment["spaces"].items()}
     return Request(spec, cache, loaded, experiment["sources"])

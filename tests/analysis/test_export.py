@@ -164,7 +164,13 @@ def test_files_hold_neither_paths_nor_source_lines(files: dict[str, Path]) -> No
 
 @pytest.mark.parametrize(
     ("channels", "resize", "sides"),
-    [(3, "squash", (48, 80)), (3, "squash", (36, 40)), (3, "crop", (48, 80)), (1, "crop", (48, 80))],
+    [
+        (3, "squash", (48, 80)),
+        (3, "squash", (36, 40)),
+        (3, "squash", (20, 80)),
+        (3, "crop", (48, 80)),
+        (1, "crop", (48, 80)),
+    ],
 )
 def test_the_plain_python_of_the_card_says_what_predict_says(
     tmp_path: Path,

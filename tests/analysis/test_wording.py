@@ -21,8 +21,8 @@ def test_small_words() -> None:
 
 
 def test_resizing_says_what_becomes_of_an_image() -> None:
-    how = "is scaled to 64 x 64 pixels; interpolated linearly, or, where a side shrinks to two thirds or less, "
-    how += "averaged along those that shrink; "
+    how = "is scaled to 64 x 64 pixels; interpolated linearly; where a side shrinks to two thirds or less, "
+    how += "all that shrink are averaged before; "
     how += "what is transparent is laid over white before"
     squash = {"image_shape": [3, 64, 64], "resize": "squash"}
     assert resizing(squash) == f"the whole image, whatever its shape, {how}"

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+import spaces
 from trainables.models import Classifier
 from trainables.models._layers import Flatten
+from trainables.samples import Sample, begun, noise
+from trainables.settings import Settings
 
 LAST = torch.channels_last
 
@@ -20,7 +23,7 @@ def test_images_are_normalised_alike_in_each_order(memory_format, channels, of_m
     by_channel = torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).clamp(min=1).view(-1, 1, 1)
     normalised = model(images)
     assert torch.equal(normalised, (images - by_channel[0]) / by_channel[1])
-    assert channels != of_mean or normalised.is_contiguous(memory_format=memory_format)
+    assert normalised.is_contiguous(memory_format=memory_format if channels == 3 else torch.contiguous_format)
     assert torch.equal(model.prepared(images), normalised)
 
 
@@ -47,5 +50,31 @@ def test_the_gradient_of_a_flattening_lies_as_its_images_do():
 def test_other_images_are_flattened_as_by_torch():
     given, _ = gradient_before(Flatten(), torch.contiguous_format)
     assert given.is_contiguous()
-    assert torch.equal(Flatten()(torch.ones(2, 3)), torch.ones(2, 3))
-    assert torch.equal(Flatten()(torch.ones(2, 3, 1, 1, requires_grad=True)), torch.ones(2, 3))
+    for shape in ((2, 3), (2, 3, 1, 1)):
+        values = torch.ones(shape, requires_grad=True)
+        Flatten()(values).sum().backward()
+        assert values.grad is not None
+        assert torch.equal(values.grad, torch.ones(shape))
+
+
+def trained(flatten, precision, activation, depth):
+    """Return the weights of a network after three steps; a fourth block, on 4 x 4 places, is not pooled."""
+    knobs = {"depth": depth, "filters": 8, "kernel": 3, "dense_layers": 1, "dense_units": 8, "dropout": 0.0}
+    knobs |= {"activation": activation, "batch_norm": True, "batch_size": 16, "optimizer": "sgd"}
+    sample = Sample("cnn", {**spaces.load("cnn").baseline, **knobs, "learning_rate": 0.01})
+    training = begun(sample, noise((3, 32, 32), 5, 48, 4), Settings(precision=precision))
+    training.model.net.flatten = flatten
+    training.epoch()
+    return torch.cat([each.detach().flatten() for each in training.model.parameters()])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_learns_the_same_whatever_order_its_gradient_comes_in(precision):
+    assert torch.equal(trained(Flatten(), precision, "relu", 3), trained(nn.Flatten(), precision, "relu", 3))
+
+
+@pytest.mark.parametrize(("activation", "depth"), [("elu", 3), ("relu", 4)])
+def test_only_rounding_follows_the_order_of_a_gradient(activation, depth):
+    """An exponential is rounded otherwise where one value is computed at a time, and so is a sum in another order."""
+    ours, plain = (trained(flatten, "fp32", activation, depth) for flatten in (Flatten(), nn.Flatten()))
+    assert torch.allclose(ours, plain, rtol=0, atol=1e-6)

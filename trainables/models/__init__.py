@@ -91,9 +91,10 @@ class Classifier(nn.Module):
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, deviation = self.mean, self.deviation
-        if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+        lies_last = images.shape[1] > 1 and images.is_contiguous(memory_format=torch.channels_last)
+        if lies_last and images.device.type == "cpu":
             # A row of each, in the images' order: or three channels are computed at a time, which takes 124 us for 32
-            # images of 32 x 32 instead of 18, and gives the same.
+            # images of 32 x 32 instead of 28, and gives the same.
             mean, deviation = (each.expand(-1, 1, images.shape[3]) for each in (mean, deviation))
             mean, deviation = (each.permute(1, 2, 0).contiguous().permute(2, 0, 1) for each in (mean, deviation))
         return (images - mean) / deviation
