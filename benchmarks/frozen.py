@@ -52,9 +52,8 @@ def main() -> None:
     text = table(columns, rows)
     text += f"\n\nMedian (min–max) of 5 epochs in turn: {IMAGES} made images, {VAL} more for validation, resized to "
     text += f"{INPUT} x {INPUT}, one thread, fp32. The first time is that of whoever freezes these layers first on a "
-    text += (
-        "host; the others read. Logits of all images, compared with those of the whole model: the largest difference."
-    )
+    text += "host; the others read. Logits of all images, not augmented, compared with those of the whole model: the "
+    text += "largest difference."
     tell("frozen.py", "Frozen layers", text, keep)
 
 

@@ -80,15 +80,15 @@ def main() -> None:
     ]
     text = table(("", *(f"{method}, ms" for method in METHODS)), rows)
     text += f"\n\nMedian (min–max) over {min(map(len, found.values()))} handovers on one slot; trials of one epoch of "
-    text += f"plain CNNs, fp32, on {CLASSES * PER_CLASS} made images of 32 x 32. In between are the proposal, the "
-    text += "ledger, TensorBoard and Ray Tune."
+    text += f"plain CNNs of three blocks, fp32, on {CLASSES * PER_CLASS} made images of 32 x 32. In between are the "
+    text += "proposal, the ledger, TensorBoard and Ray Tune."
     tell("handover.py", "From one trial to the next", text, keep)
 
 
 def _notes(method: str, folder: Path, parameters: dict[str, Any]) -> list[dict[str, float]]:
     """Return what the workers of a search noted, from the first trial on that a method with a model proposes."""
     folder.mkdir()
-    run(Timed, method, TRIALS, 1, 1, parameters, folder)
+    run(Timed, method, TRIALS, 1, 1, parameters, folder, {"depth": 3})
     notes = [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
     return [note for note in notes if note["same_worker"]][STARTUP:]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ def run(
     slots: int,
     parameters: dict[str, Any],
     folder: Path | None = None,
+    knobs: Mapping[str, Any] | None = None,
 ) -> History:
     """Run so many trials of a search over the plain CNN, planned as any other, and return what the ledger says.
 
-    Ray is connected first. `folder` is where the experiment is to be kept.
+    Ray is connected first. `folder` is where the experiment is to be kept, `knobs` what is changed in its space.
     """
     place = Place(Slot(1, 0.0), hosts_of(connect()), max_concurrent=slots)
-    plans = planner(trials, epochs, method)
+    plans = planner(trials, epochs, method, knobs)
     with tempfile.TemporaryDirectory() as scratch:
         folder = folder or Path(scratch)
         (folder / TRIALS).mkdir()

@@ -47,7 +47,8 @@ def main() -> None:
     text += " Ours draws configurations of the plain CNN at random, looks whether each can be built, and writes the "
     text += "ledger and TensorBoard's events; Ray Tune draws one number, has no loggers, takes no snapshots while it "
     text += "runs, has a cluster without dashboard as ours, and is otherwise as it comes."
-    tell(f"overhead.py --trials {asked.trials}", "Trials that do nothing", text, asked.keep)
+    fewer = "" if asked.reports == REPORTS else f" --reports {asked.reports}"
+    tell(f"overhead.py --trials {asked.trials}{fewer}", "Trials that do nothing", text, asked.keep)
 
 
 def _per_trial(seconds: Figures, trials: int) -> Figures:

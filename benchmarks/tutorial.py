@@ -5,6 +5,7 @@ threads are used) would speed it up, too.
 """
 
 import statistics
+import sys
 import tempfile
 import time
 from multiprocessing import get_context
@@ -162,7 +163,7 @@ def _dataset(train: Path, val: Path | None = None) -> Dataset:
 def _accuracies(seeds: int) -> str:
     """Return a table of validation accuracies after the same epochs at the same learning rate, and their difference."""
     if not ZIP.exists():
-        return f"Accuracies were not compared: {ZIP.name} is not there (CONVSCOUT_CIFAR10 names it)."
+        sys.exit(f"accuracies are compared on CIFAR-10, and {ZIP} is not there: CONVSCOUT_CIFAR10 names a zip of it")
     with tempfile.TemporaryDirectory() as scratch:
         train, val = Path(scratch, "train"), Path(scratch, "val")
         write_cifar(train, TRAIN)

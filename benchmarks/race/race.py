@@ -9,6 +9,7 @@ import compileall
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,8 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 def check_conditions(out: Path, seconds: float) -> None:
     """Write beside the repeats what everyone runs on; exit where those in `out` ran on something else."""
-    packages = {name.split("[")[0] for name in (HERE / "requirements.txt").read_text(encoding="utf-8").split()}
+    pins = (HERE / "requirements.txt").read_text(encoding="utf-8").split()
+    packages = {re.split(r"[\[=]", pin)[0] for pin in pins}
     found: dict[str, str | float | int | None] = {name: version(name) for name in sorted(packages)}
     found |= {"python": sys.version.split()[0], "cores": os.cpu_count(), "seconds": seconds, "convscout": commit()}
     path = out / "conditions.json"
@@ -87,7 +89,10 @@ def check_conditions(out: Path, seconds: float) -> None:
     before: dict[str, str | float | int | None] = json.loads(path.read_text(encoding="utf-8"))
     other = [f"{name} {before.get(name)}, now {value}" for name, value in found.items() if before.get(name) != value]
     if other:
-        sys.exit(f"the repeats in {out} ran under other conditions ({'; '.join(other)}): give another folder as --out")
+        sys.exit(
+            f"the repeats in {out} ran under other conditions ({'; '.join(other)}): give another folder as --out, "
+            "which make takes as OUT=FOLDER"
+        )
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ class Shares:
     """Shares of the time of all slots; what is missing to 1 went to starting, reporting and stopping trials."""
 
     epochs: float  # in `Training.epoch()`, those included that the clock cut
+    evaluation: float  # of that, in whole epochs: what was not spent on the training images
     before: float  # until the first trial began
 
 
@@ -25,10 +26,13 @@ def shares(repeat: Path, limit_seconds: float) -> Shares:
     start = epochs[0]["time"] - logged["time"]  # the first line of the log is the first epoch's, by another clock
     end = start + limit_seconds
     slots = _slots(rows)
-    trained = sum(row["seconds"] for row in epochs if row["time"] <= end) + _cut(rows, end)
+    images = {(row["trial"], row["epoch"]): row["images"] for row in read_lines(repeat / OURS / "log.jsonl")}
+    whole_epochs = [row for row in epochs if (row["trial"], row["epoch"]) in images]
+    in_whole = sum(row["seconds"] for row in whole_epochs)
+    training = sum(images[row["trial"], row["epoch"]] / row["images_per_second"] for row in whole_epochs)
     first = min(row["time"] for row in rows if row["event"] == "started")
     whole = slots * limit_seconds
-    return Shares(trained / whole, slots * (first - start) / whole)
+    return Shares((in_whole + _cut(rows, end)) / whole, (in_whole - training) / whole, slots * (first - start) / whole)
 
 
 def _slots(rows: Sequence[dict[str, Any]]) -> int:
@@ -61,8 +65,10 @@ def sentence(repeats: Sequence[Path], limit_seconds: float) -> str:
     """Return what the table says of it, medians over the repeats."""
     found = [shares(repeat, limit_seconds) for repeat in repeats]
     epochs, before = median(each.epochs for each in found), median(each.before for each in found)
+    evaluation = median(each.evaluation for each in found)
     rest = median(1 - each.epochs - each.before for each in found)
     return (
-        f"Of our slots' time {epochs:.0%} were epochs, {before:.0%} went by before the first trial, and {rest:.1%} "
-        "between epochs and trials."
+        f"Of our slots' time {epochs:.0%} were epochs, evaluation included ({evaluation:.1%}), {before:.0%} went by "
+        f"before the first trial, and {rest:.1%} between epochs and trials, where reports, ledger, TensorBoard and "
+        "checkpoints are."
     )
