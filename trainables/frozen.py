@@ -24,7 +24,7 @@ from trainables.rows import write_array
 Augment = Callable[[Tensor], Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FREE_DISK_SHARE = 0.25  # of what is free, or would be without features: the rest is left to others
 
 
@@ -78,8 +78,11 @@ class FrozenLayers:
             every = torch.arange(count, device=batches.images.device)
             for rows in torch.split(every, evaluation_batch(batches.device.type, height, width, model.input_size)):
                 images, _ = batches.take(rows)
-                with torch.inference_mode(), autocast():
-                    yield frozen(model.prepared(augmented(images) if augmented else images))
+                with torch.inference_mode():
+                    if augmented:  # as in training, not in bf16: its places in an image are a pixel apart
+                        images = augmented(images)
+                    with autocast():
+                        yield frozen(model.prepared(images))
 
         named = identity(frozen, *name, model.input_size, model.mean.tolist(), model.deviation.tolist())
         was_training = model.training

@@ -11,6 +11,7 @@ import torch
 
 import spaces
 from trainables import frozen, models
+from trainables import training as training_module
 from trainables.batches import Dataset
 from trainables.settings import Settings
 from trainables.training import Training
@@ -147,6 +148,22 @@ def test_a_view_is_the_same_for_every_trial_and_is_augmented(data, monkeypatch):
     assert not np.allclose(one, other, atol=0)
     begun(data, seed=5, rotation=20.0, augmented_views=1).epoch()
     assert len(files(data)) == 2
+
+
+def test_a_view_is_augmented_as_in_training_whatever_the_layers_compute_in(data, monkeypatch):
+    """In bf16 the places that pixels are taken from were up to a pixel and a half off at 224 x 224."""
+    original, precise = training_module.augment, []
+
+    def noted(*arguments):
+        precise.append(not torch.is_autocast_enabled("cpu"))
+        return original(*arguments)
+
+    monkeypatch.setattr(training_module, "augment", noted)
+    training = Training(data, Settings(precision="bf16"))
+    training.begin("mobilenet_v2", config(augmented_views=1, rotation=10.0), seed=1, epochs=4)
+    training.epoch()
+    assert precise
+    assert all(precise)
 
 
 def test_without_room_the_layers_compute_each_time(data, monkeypatch):
