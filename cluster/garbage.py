@@ -1,4 +1,4 @@
-"""How Python's garbage collector treats a driver whose trials become more and more."""
+"""How Python's garbage collector treats a driver: while it starts, and when its trials become more and more."""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,21 @@ from contextlib import contextmanager
 from typing import Any
 
 OLDEST = 2  # the generation that a full collection goes through
+
+
+@contextmanager
+def nothing_is_collected() -> Iterator[None]:
+    """Let the garbage collector rest within a block that imports, for it would go through all that is imported.
+
+    torch and Ray's Tune take 1.9 s of a core instead of 2.6.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

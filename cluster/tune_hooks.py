@@ -25,6 +25,7 @@ from ray.tune.trainable import metadata
 
 from cluster.connect import is_own_cluster
 from cluster.dispatch import Dispatcher
+from cluster.replacing import replaced
 from cluster.resources import Host, Place, hosts_of
 
 EXIT = re.compile(r"worker process has died\. Worker exit type: (\w+)")
@@ -63,16 +64,6 @@ def patched_tune() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, instead: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, instead)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
 class WorkerKilled(RayActorError):
     """A worker that Ray itself killed, mostly for want of memory."""
 
@@ -93,7 +84,7 @@ def killed_workers_are_losses() -> Iterator[None]:
             exception = WorkerKilled(error_msg=f"{type(exception).__name__}: {said[:300]}")
         original(self, tracked_actor_task, exception)
 
-    with _replaced(manager, "_actor_task_failed", failed):
+    with replaced(manager, "_actor_task_failed", failed):
         yield
 
 
@@ -104,7 +95,7 @@ def waiting_workers_are_used() -> Iterator[None]:
     Tune asks for some variables in a worker's environment. They are there, since Ray's processes are children of
     this one, but Ray would start another process for whoever asks: 5 s later the first batch would come.
     """
-    with _replaced(class_cache._ActorClassCache, "get", lambda self, trainable: ray.remote(trainable)):
+    with replaced(class_cache._ActorClassCache, "get", lambda self, trainable: ray.remote(trainable)):
         yield
 
 
@@ -115,7 +106,7 @@ def slots_are_counted_here() -> Iterator[None]:
     A reservation is confirmed by a task, which takes a waiting worker away: Ray gives a trial no worker that ever ran
     a task.
     """
-    with _replaced(tune_controller, "PlacementGroupResourceManager", FixedResourceManager):
+    with replaced(tune_controller, "PlacementGroupResourceManager", FixedResourceManager):
         yield
 
 
@@ -139,7 +130,7 @@ def free_workers_go_to_who_waits() -> Iterator[None]:
             return False
         return bool(original(self, trial))
 
-    with _replaced(tune_controller.TuneController, "_maybe_reuse_cached_actor", reuse):
+    with replaced(tune_controller.TuneController, "_maybe_reuse_cached_actor", reuse):
         yield
 
 
@@ -151,9 +142,9 @@ def nothing_is_kept_of_ended_trials() -> Iterator[None]:
     state of all to a file and looks for what each has logged.
     """
     with (
-        _replaced(metadata._TrainingRunMetadata, "update_metric", lambda *_, **__: None),
-        _replaced(tune_controller.TuneController, "checkpoint", lambda *_, **__: None),
-        _replaced(tune_run, "ExperimentAnalysis", lambda **_: SimpleNamespace(trials=[])),
+        replaced(metadata._TrainingRunMetadata, "update_metric", lambda *_, **__: None),
+        replaced(tune_controller.TuneController, "checkpoint", lambda *_, **__: None),
+        replaced(tune_run, "ExperimentAnalysis", lambda **_: SimpleNamespace(trials=[])),
     ):
         yield
 

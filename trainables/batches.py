@@ -149,15 +149,13 @@ def augment(images: Tensor, recipe: Recipe, mean: Tensor, generator: torch.Gener
     Flip, shift, rotation, zoom and shear are one affine resampling, edges repeated; cutout (DeVries and Taylor,
     2017) sets a square to `mean` (per channel). Without any strength the batch is returned as it is.
     """
+    lies_last = images.is_contiguous(memory_format=torch.channels_last)
     if recipe.flip or recipe.shift or recipe.rotation or recipe.zoom or recipe.shear:
         grid = functional.affine_grid(_affine(images, recipe, generator), list(images.shape), align_corners=False)
-        moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        if images.is_contiguous(memory_format=torch.channels_last):
-            moved = moved.contiguous(memory_format=torch.channels_last)
-        images = moved
-    if recipe.cutout:
+        images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    if recipe.cutout:  # while the resampled images lie channel by channel: channels-last, three values go at a time
         images = torch.where(_cutout(images, recipe.cutout, generator), mean.view(1, -1, 1, 1), images)
-    return images
+    return images.contiguous(memory_format=torch.channels_last) if lies_last else images
 
 
 def _affine(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

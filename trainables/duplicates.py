@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 SIDE = 32  # pixels of a thumbnail
 _FREQUENCIES = 8  # along each axis
@@ -108,6 +106,9 @@ def merged(groups: Sequence[Iterable[object]]) -> NDArray[np.int64]:
 
 def _components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return for each of `count` numbers the least one that pairs (n, 2) lead to from it."""
+    from scipy.sparse import coo_array  # not above: workers import this file, and scipy is a twentieth of their start
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
     numbers: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     least = np.full(count, count, np.int64)

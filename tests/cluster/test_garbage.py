@@ -1,7 +1,7 @@
 import gc
 import weakref
 
-from cluster.garbage import what_is_kept_is_passed_over
+from cluster.garbage import nothing_is_collected, what_is_kept_is_passed_over
 
 
 class Linked:
@@ -45,3 +45,12 @@ def test_garbage_is_still_freed() -> None:
         assert left() is not None  # a circle that had outlived a collection waits for the end
     gc.collect()
     assert left() is None
+
+
+def test_nothing_is_collected_while_a_driver_imports_and_afterwards_as_before() -> None:
+    with nothing_is_collected():
+        assert not gc.isenabled()
+        with nothing_is_collected():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
