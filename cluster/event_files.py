@@ -4,9 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.summary.writer.record_writer import RecordWriter
-
 EVENTS = "events.out.tfevents."
 
 
@@ -17,6 +14,8 @@ def file_name(seq: int) -> str:
 
 def begin(file: Path, time: float) -> None:
     """Start an event file of a run. What TensorBoard read from earlier files of the run, the START record undoes."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # not above: every command imports this file
+
     file.parent.mkdir(parents=True, exist_ok=True)
     version = Event(wall_time=time, file_version="brain.Event:2")
     append(file, [version, Event(wall_time=time, session_log=SessionLog(status=SessionLog.START))])
@@ -24,6 +23,8 @@ def begin(file: Path, time: float) -> None:
 
 def append(file: Path, events: Iterable[Any]) -> None:
     """Add events to the end of a file."""
+    from tensorboard.summary.writer.record_writer import RecordWriter  # it takes half as long as all else before Ray
+
     with open(file, "ab") as opened:
         writer = RecordWriter(opened)
         for event in events:

@@ -37,7 +37,7 @@ def measured(request: Request, trials: int) -> dict[str, Any]:
     """
     start, spec = time.monotonic(), request.spec
     place = open_session(spec.model_dump(), None)
-    import_beside("cluster.tune_hooks", "trainables.trainable")  # Ray's Tune takes 1.7 s
+    import_beside("cluster.tune_hooks", "trainables.trainable", "cluster.watch")  # Ray's Tune takes 1.7 s
     from trainables import calibrate as measure
 
     shares = Shares(place.slot, {}) if place.slot.gpus else by_host_memory(request, place, trials)

@@ -21,7 +21,6 @@ from cluster.session import Tell, keep_address, open_session
 from cluster.storage import SPEC, TRIALS, experiment_folder, read_experiment, write_experiment
 from cluster.table import write_trials_csv
 from cluster.trial_store import trial_store
-from cluster.watch import watchers
 from foundation import RequestError, seed_from
 from search.calibration import calibrate
 from search.cost import Costs, seconds_left
@@ -178,6 +177,7 @@ def train(
     needs = needs_of(request, parcel)
     check_hosts(needs.probes())
     tell(disk_bound(request, planner.most_state_bytes, place.slots, wanted, folder).sentence)
+    from cluster.watch import watchers  # imports TensorBoard, beside what starts
     from trainables.learned import worker_parameters
     from trainables.trainable import ImageTrainable  # imports ray, so not before it is set up
 

@@ -12,6 +12,9 @@ import convscout
 import terminal
 from cluster.connect import disconnect
 
+HOUSE = Path(__file__).parents[1]
+SLOW = {"torch", "ray", "tensorboard", "scipy"}
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _leave_ray() -> Iterator[None]:
@@ -30,6 +33,13 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
     return code, " ".join(written.out.split()), " ".join(written.err.split())
 
 
+@pytest.mark.parametrize("module", ["search.run", "cluster.storage"])
+def test_a_search_imports_what_is_slow_beside_the_start_of_ray(module: str) -> None:
+    script = f"import sys, {module}; found = {SLOW} & set(sys.modules); assert not found, found"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOUSE, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
     script = (
         "import sys, convscout\n"
@@ -38,8 +48,7 @@ def test_help_loads_neither_torch_nor_ray_and_names_every_command() -> None:
         "heavy = {'torch', 'ray', 'numpy', 'cv2', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    house = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=house, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOUSE, timeout=60)
     assert done.returncode == 0, done.stderr
     for command in (
         "data",
