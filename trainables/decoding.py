@@ -27,6 +27,7 @@ from trainables.sources import Reader
 
 # A piece is long enough to hide what handing it out costs, and short enough for all cores to finish together.
 _PIECE_SECONDS, _MOST_IN_PIECE, _FIRST = 0.01, 64, 8
+_WORTH_THREADS = 0.0003  # seconds an image: 0.45 take two threads half as long, 0.2 longer than one
 SHARED_SECONDS = 10.0  # what decoding must take here alone for other hosts to be asked
 # What is wrong with the host for a moment: a cache is kept for ever, and would lack the image.
 _OF_THE_HOST = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -166,16 +167,17 @@ def _on_all_cores(
     longer here than asking other hosts does is done `with_others`, where there are any.
     """
     seconds = [0.0]
-    first = range(min(count, _FIRST))
-    for row in first:
+    for row in range(min(count, _FIRST)):
         started = time.perf_counter()
         yield task(range(row, row + 1))
         seconds.append(time.perf_counter() - started)
+        if len(seconds) > 3 and statistics.median(seconds) > _PIECE_SECONDS:
+            break  # they are large, and so are those that other cores could have decoded meanwhile
     seconds_each = statistics.median(seconds)  # not the mean: what is used first, is loaded first
-    threaded = seconds_each > 0.0005
+    threaded = seconds_each > _WORTH_THREADS
     step = min(int(_PIECE_SECONDS / max(seconds_each, 1e-6)) + 1, _MOST_IN_PIECE)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    left = range(len(first), count)
+    left = range(len(seconds) - 1, count)
     if with_others and len(left) * seconds_each / (cores if threaded else 1) > SHARED_SECONDS:
         yield from with_others(left, Pace(step, cores if threaded else 1, threaded), report)
         return
